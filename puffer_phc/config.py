@@ -1,0 +1,178 @@
+"""Every option of the project, as frozen dataclasses, one per section of config.ini.
+
+The docstring under a field is its ``--help`` text. Values of ``None`` mean auto: ``resolve`` replaces them by what suits the device.
+"""
+
+from dataclasses import dataclass, field
+from typing import Optional, Tuple
+
+from typing_extensions import Literal
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """[base]"""
+
+    env_name: str = "puffer_phc"
+    """Prefix of run names."""
+    policy_name: Literal["PHCPolicy"] = "PHCPolicy"
+    """Policy architecture."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """[env]"""
+
+    motion_file: str = "sample_data/deepmimic.npz"
+    """Motion file (.npz, or an original-style .pkl)."""
+    backend: Literal["auto", "mujoco_cpu", "mujoco_warp", "isaac_gym"] = "auto"
+    """Physics engine; auto takes mujoco_warp where there is a CUDA device, else mujoco_cpu."""
+    num_envs: Optional[int] = None
+    """Humanoids simulated side by side in this process; auto: 4096 on a GPU, 64 on a CPU."""
+    has_self_collision: bool = True
+    """Whether the bodies of one humanoid collide with each other."""
+    physics_rate: float = 60.0
+    """Physics steps per second."""
+    substeps: int = 2
+    """Physics steps per control step."""
+    integrator: Literal["discrete", "implicitfast", "implicit", "Euler"] = "discrete"
+    """MuJoCo integrator."""
+    solver_iterations: int = 10
+    """Newton iterations of the contact solver at most."""
+    kp_scale: float = 1.0
+    """Factor on every joint stiffness."""
+    kd_scale: float = 1.0
+    """Factor on every joint damping."""
+    torque_limit: float = 500.0
+    """N·m: PD targets are clamped so that no joint component asks for more."""
+    action_mode: Literal["residual", "absolute"] = "residual"
+    """residual: targets are the reference plus the action; absolute (the original's): targets are the action times π."""
+    action_scale: Optional[float] = None
+    """rad of target per unit of action; auto: 0.5 residual; absolute: π, and 5 for the knees' y axis, as the original."""
+    velocity_lead: float = 1.0
+    """Residual mode: share of (kd/kp)·reference joint velocity that is added to the target to cancel the drive's lag."""
+    freeze_hand: bool = True
+    """Take the hands out of the action."""
+    freeze_toe: bool = True
+    """Take the toes out of the action."""
+    state_init: Literal["random", "start"] = "random"
+    """Where episodes begin: at a random frame of the clip or at its first."""
+    num_future_frames: int = 1
+    """Reference frames in the observation, one control step apart."""
+    termination_distance: float = 0.25
+    """m: an episode ends when a body is farther than this from its reference."""
+    reward_pos_weight: float = 0.5
+    """Weight of the body position term."""
+    reward_rot_weight: float = 0.3
+    """Weight of the body rotation term."""
+    reward_vel_weight: float = 0.1
+    """Weight of the linear velocity term."""
+    reward_ang_vel_weight: float = 0.1
+    """Weight of the angular velocity term."""
+    reward_pos_scale: float = 100.0
+    """Sharpness of the position term: exp(−scale · mean squared error)."""
+    reward_rot_scale: float = 10.0
+    """Sharpness of the rotation term."""
+    reward_vel_scale: float = 0.1
+    """Sharpness of the linear velocity term."""
+    reward_ang_vel_scale: float = 0.1
+    """Sharpness of the angular velocity term."""
+    rew_power_coef: float = 1e-4
+    """Cost per watt of joint power (the original's: 5e-4)."""
+    sampler: Literal["adaptive", "uniform", "pmcp_soft", "pmcp_hard"] = "adaptive"
+    """How clips and start times are drawn: by failures with a uniform floor, uniformly over time, or the original's schemes."""
+    sampler_floor: float = 0.2
+    """Share of draws that stays uniform over all clips and times."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """[policy]"""
+
+    layer_sizes: Optional[Tuple[int, ...]] = None
+    """Hidden layers before the last; auto: 2048 1536 1024 1024 512 on a GPU, 512 512 on a CPU."""
+    hidden_size: Optional[int] = None
+    """Width of the last hidden layer; auto: 512 on a GPU, 256 on a CPU."""
+    init_log_std: float = -2.9
+    """Logarithm of the exploration noise in units of action."""
+    learn_std: bool = False
+    """Whether the exploration noise is trained."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """[train]"""
+
+    seed: int = 1
+    """Seed of every random draw."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    total_timesteps: Optional[int] = None
+    """Environment steps of the run; auto: 500,000,000 on a GPU, 5,000,000 on a CPU."""
+    batch_size: Optional[int] = None
+    """Environment steps per iteration and process; auto: 131072 on a GPU, 4096 on a CPU."""
+    minibatch_size: Optional[int] = None
+    """Environment steps per gradient step and process; auto: a quarter of the batch."""
+    bptt_horizon: int = 8
+    """Steps per training segment."""
+    update_epochs: int = 4
+    """Passes over each batch."""
+    learning_rate: float = 1e-4
+    """Adam's step size."""
+    lr_decay_rate: float = 1.5e-4
+    """The rate falls as exp(−this · iteration)."""
+    lr_decay_floor: float = 0.2
+    """Lowest share of the learning rate."""
+    target_kl: Optional[float] = None
+    """With a value, the rate adapts so that one iteration moves the policy by about this KL divergence."""
+    gamma: float = 0.98
+    """Discount per step."""
+    gae_lambda: float = 0.95
+    """λ of the generalised advantage estimate."""
+    clip_coef: float = 0.2
+    """PPO's ratio clip."""
+    norm_adv: bool = True
+    """Whether advantages are normalised."""
+    vf_coef: float = 1.2
+    """Weight of the value loss."""
+    clip_vloss: bool = True
+    """Whether the value loss is clipped."""
+    vf_clip_coef: float = 0.2
+    """Clip range of values."""
+    max_grad_norm: float = 10.0
+    """Gradients are scaled down to this norm."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    bound_coef: float = 10.0
+    """Weight of the loss on mean actions outside ±0.9."""
+    l2_reg_coef: float = 0.0
+    """Weight of the pull towards the initial parameters."""
+    eval_interval: int = 200
+    """Iterations between evaluations; 0: none."""
+    checkpoint_interval: int = 200
+    """Iterations between checkpoints; 0: only the last."""
+    data_dir: str = "experiments"
+    """Folder that holds one folder per run."""
+    compile: Optional[bool] = None
+    """Whether torch.compile is used; auto: on a GPU."""
+    precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
+    """Arithmetic of the networks' matrix products; auto: the fastest that keeps the learning curve on this device."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """[eval]"""
+
+    num_envs: Optional[int] = None
+    """Clips evaluated at a time; auto: as env.num_envs."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All sections."""
+
+    base: BaseConfig = field(default_factory=BaseConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
