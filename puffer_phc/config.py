@@ -119,6 +119,8 @@ class TrainConfig:
     """Passes over each batch."""
     learning_rate: float = 1e-4
     """Adam's step size."""
+    adam_eps: float = 1e-5
+    """Adam's term against division by zero; gradients are small here, so that it acts as a brake."""
     lr_decay_rate: float = 1.5e-4
     """The rate falls as exp(−this · iteration)."""
     lr_decay_floor: float = 0.2
@@ -135,7 +137,7 @@ class TrainConfig:
     """Whether advantages are normalised."""
     vf_coef: float = 1.2
     """Weight of the value loss."""
-    clip_vloss: bool = True
+    clip_vloss: bool = False
     """Whether the value loss is clipped."""
     vf_clip_coef: float = 0.2
     """Clip range of values."""

@@ -1,0 +1,78 @@
+"""The processes that train one policy together: one per GPU under torchrun, or just one."""
+
+import os
+from datetime import timedelta
+from typing import List, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from puffer_phc.learn.running_norm import Moments
+
+T = TypeVar("T")
+
+
+class World:
+    """This process's place among all, and the sums they share. With one process every method returns what it was given."""
+
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
+
+    @classmethod
+    def from_environment(cls, device_type: str, timeout_seconds: float = 60.0) -> "World":
+        """Join the group that torchrun announces in the environment: NCCL on CUDA devices, gloo on CPUs; alone without torchrun."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        local_rank = int(os.environ["LOCAL_RANK"])
+        if device_type == "cuda":
+            torch.cuda.set_device(local_rank)
+        backend = "nccl" if device_type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+        return cls(dist.get_rank(), size, local_rank)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes, draws and logs."""
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """``tensor`` summed over processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mean_(self, tensor: Tensor) -> Tensor:
+        """``tensor`` averaged over processes, in place."""
+        return self.sum_(tensor).div_(self.size) if self.size > 1 else tensor
+
+    def broadcast_(self, tensors: "List[Tensor]") -> None:
+        """Overwrite ``tensors`` with the first process's, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def combined(self, local: Moments) -> Moments:
+        """The moments of all processes' rows together."""
+        if self.size == 1:
+            return local
+        count = self.sum_(local.count.clone())
+        mean = self.sum_(local.mean * local.count) / count
+        deviation = self.sum_(local.deviation + local.count * (local.mean - mean).square())
+        return Moments(count, mean, deviation)
+
+    def gather(self, value: T) -> "List[T]":
+        """Every process's ``value`` (picklable), in rank order, on every process."""
+        if self.size == 1:
+            return [value]
+        values: List[T] = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,69 @@
+"""Adam over one flat gradient buffer: one all-reduce, one norm, one fused step."""
+
+import math
+from typing import Any, Dict, List
+
+import torch
+from torch import Tensor, nn
+
+from puffer_phc.learn.distributed import World
+
+
+class FlatAdam:
+    """Fused Adam whose gradients are views of one buffer (P,), shared between processes in one reduction.
+
+    ``rate`` () lives on the device, so that a schedule or a KL controller changes it without waiting.
+    """
+
+    def __init__(self, module: nn.Module, eps: float, max_grad_norm: float, world: World) -> None:
+        self._parameters: List[nn.Parameter] = [p for p in module.parameters() if p.requires_grad]
+        self._world = world
+        self._max_grad_norm = max_grad_norm
+        first = self._parameters[0]
+        self.gradient = torch.zeros(sum(p.numel() for p in self._parameters), device=first.device)
+        self.rate = torch.zeros((), device=first.device)
+        self._adam = torch.optim.Adam(self._parameters, lr=self.rate, eps=eps, fused=True)
+        self._bind_gradients()
+
+    def _bind_gradients(self) -> None:
+        offset = 0
+        for parameter in self._parameters:
+            parameter.grad = self.gradient[offset : offset + parameter.numel()].view_as(parameter)
+            offset += parameter.numel()
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace the gradient by that of ``loss`` ()."""
+        self.gradient.zero_()
+        loss.backward()
+
+    def step(self) -> Tensor:
+        """Average the gradient over processes, scale it down to the norm limit, and step. Returns the norm () before scaling."""
+        self._world.mean_(self.gradient)
+        norm = self.gradient.norm()
+        self.gradient.mul_((self._max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
+        self._adam.step()
+        return norm
+
+    def state_dict(self) -> Dict[str, Any]:
+        """The state of Adam and the rate."""
+        return {"adam": self._adam.state_dict()["state"], "rate": self.rate.item()}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        whole = self._adam.state_dict()
+        whole["state"] = state["adam"]
+        rate = self.rate
+        self._adam.load_state_dict(whole)
+        self.rate = rate.fill_(state["rate"])
+        self._adam.param_groups[0]["lr"] = self.rate
+
+
+class LearningRate:
+    """The schedule max(exp(−decay · iteration), floor) times a factor that a KL target moves."""
+
+    def __init__(self, base: float, decay: float, floor: float) -> None:
+        self._base, self._decay, self._floor = base, decay, floor
+
+    def at(self, iteration: int) -> float:
+        """The scheduled rate of an iteration."""
+        return self._base * max(math.exp(-self._decay * iteration), self._floor)

@@ -1,0 +1,277 @@
+"""The training loop: collect, estimate advantages, update, report, and now and then evaluate and save."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Protocol
+
+import torch
+from torch import Tensor
+
+from puffer_phc.config import Config, TrainConfig
+from puffer_phc.env.puffer import PufferImitation
+from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.optimizer import FlatAdam, LearningRate
+from puffer_phc.learn.policy import PHCPolicy, bound_loss, entropy, log_prob
+from puffer_phc.learn.ppo import (
+    Losses,
+    LossWeights,
+    adapted_learning_rate,
+    explained_variance,
+    gae,
+    mean_and_deviation,
+    normalized,
+    ppo_losses,
+)
+from puffer_phc.learn.rollout import Collector, Rollout, flat, segments
+from puffer_phc.learn.running_norm import moments
+from puffer_phc.randomness import EnvRandom
+
+logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[Callable[[Tensor], Tensor]], Dict[str, float]]
+"""Takes a deterministic policy, observations (N, O) to actions (N, A), and returns the summary of an evaluation."""
+
+_KL_RATE_RANGE = 10.0
+"""A KL target may move the learning rate by this factor up or down from its schedule."""
+
+
+class Reporter(Protocol):
+    """Where a run's figures go."""
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
+        """Figures of one iteration, after ``step`` environment steps in all."""
+        ...
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
+        """Figures of one evaluation."""
+        ...
+
+    def message(self, text: str) -> None:
+        """One line for the person who watches."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class Trainer:
+    """Trains one policy in one environment with PPO.
+
+    ``config`` is resolved: no option is None that has an automatic value. Checkpoints go to ``run_dir``. ``evaluate`` is called every
+    ``train.eval_interval`` iterations. Under several processes every one runs the same code on its own environments.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        env: PufferImitation,
+        policy: PHCPolicy,
+        run_dir: Path,
+        reporter: Reporter,
+        evaluate: Optional[Evaluate] = None,
+        world: Optional[World] = None,
+    ) -> None:
+        self.config, self.env, self.policy, self.run_dir = config, env, policy, run_dir
+        self._reporter, self._evaluate, self._world = reporter, evaluate, world or World()
+        self._options = options = config.train
+        num_envs, device = env.num_agents, policy.log_std.device
+        self._horizon = options.batch_size // num_envs
+        total_envs = num_envs * self._world.size
+        self.random = EnvRandom(options.seed + 1, num_envs, device, self._world.rank * num_envs, total_envs)
+        self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + self._world.rank)
+        self._rollout = Rollout(self._horizon, num_envs, policy.observation_size, policy.action_size, device)
+        self._collector = Collector(env, policy, self._rollout, self.random, lambda: autocast(options.precision, device))
+        self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
+        self._schedule = LearningRate(options.learning_rate, options.lr_decay_rate, options.lr_decay_floor)
+        self._rate_factor = torch.ones((), device=device)
+        self._weights = loss_weights(options)
+        self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
+        self._losses = torch.compile(self._minibatch_losses) if options.compile else self._minibatch_losses
+        self.iteration, self.global_step = 0, 0
+        self._world.broadcast_([*policy.parameters(), *policy.buffers()])
+
+    def fit(self) -> None:
+        """Train until ``total_timesteps``, then save; an interrupt saves what there is and is passed on."""
+        options = self._options
+        try:
+            if self.policy.obs_norm.count == 0:
+                self._collect()
+                self._take_in_observations()
+            while self.global_step < options.total_timesteps:
+                self._iterate()
+                if due(self.iteration, options.eval_interval) or self.global_step >= options.total_timesteps:
+                    self._run_evaluation()
+                if due(self.iteration, options.checkpoint_interval):
+                    self.save()
+        finally:
+            self.save()
+
+    def _iterate(self) -> None:
+        started = time.perf_counter()
+        self._collect()
+        collected = time.perf_counter()
+        advantages = self._advantages()
+        figures = self._update(advantages)
+        self._take_in_observations()
+        self.iteration += 1
+        metrics = self._metrics(figures)
+        now = time.perf_counter()
+        metrics["performance/SPS"] = self._options.batch_size * self._world.size / (now - started)
+        metrics["performance/rollout_time"] = collected - started
+        metrics["performance/update_time"] = now - collected
+        if self._world.is_main:
+            self._reporter.on_iteration(self.global_step, metrics)
+
+    def _collect(self) -> None:
+        self._collector.collect(1.0 - self._options.gamma)
+        self.global_step += self._options.batch_size * self._world.size
+
+    def _take_in_observations(self) -> None:
+        observations = self._rollout.observations.flatten(0, 1)
+        self.policy.obs_norm.update(self._world.combined(moments(observations)))
+        self.env.env.sampler.update()
+
+    def _advantages(self) -> Tensor:
+        rollout, options = self._rollout, self._options
+        return gae(rollout.rewards, rollout.values, rollout.next_values, rollout.dones, options.gamma, options.gae_lambda)
+
+    def _normalized(self, advantages: Tensor) -> Tensor:
+        if not self._options.norm_adv:
+            return advantages
+        count = torch.full((), float(advantages.numel()), device=advantages.device)
+        sums = self._world.sum_(torch.stack((count, advantages.sum(), advantages.square().sum())))
+        return normalized(advantages, *mean_and_deviation(*sums))
+
+    def _update(self, advantages: Tensor) -> Dict[str, Tensor]:
+        """Several passes over the rollout; returns the means of the losses, on the device."""
+        options, rollout = self._options, self._rollout
+        returns = (advantages + rollout.values).flatten()
+        normed = self._normalized(advantages).flatten()
+        self._optimizer.rate.copy_(self._schedule.at(self.iteration) * self._rate_factor)
+        num_segments = rollout.num_steps * rollout.num_envs // options.bptt_horizon
+        per_minibatch = options.minibatch_size // options.bptt_horizon
+        records: List[Tensor] = []
+        for _ in range(options.update_epochs):
+            order = torch.randperm(num_segments, generator=self._shuffle, device=normed.device)
+            for chosen in order.split(per_minibatch):
+                rows = segments(rollout.num_steps, rollout.num_envs, options.bptt_horizon, chosen).flatten()
+                losses = self._losses(rows, normed, returns)
+                self._optimizer.backward(losses.total)
+                norm = self._optimizer.step()
+                records.append(torch.stack((*losses, norm)).detach())
+        means = self._world.mean_(torch.stack(records).mean(0))
+        figures = dict(zip((*Losses._fields, "grad_norm"), means))
+        figures["explained_variance"] = explained_variance(rollout.values.flatten(), returns)
+        self._adapt_rate(figures["approx_kl"])
+        return figures
+
+    def _minibatch_losses(self, rows: Tensor, advantages: Tensor, returns: Tensor) -> Losses:
+        observations, actions, old_log_probs, old_values = flat(self._rollout)
+        with autocast(self._options.precision, rows.device):
+            mean, values = self.policy.mean_and_value(observations[rows])
+        log_std = self.policy.log_std
+        new_log_probs = log_prob(mean, log_std, actions[rows])
+        losses = ppo_losses(
+            new_log_probs,
+            old_log_probs[rows],
+            advantages[rows],
+            values,
+            old_values[rows],
+            returns[rows],
+            entropy(log_std),
+            bound_loss(mean),
+            self._weights,
+        )
+        if not self._initial:
+            return losses
+        return losses._replace(total=losses.total + self._options.l2_reg_coef * self._drift())
+
+    def _drift(self) -> Tensor:
+        """() summed mean squared distance of the parameters from their initial values (regenerative regularisation)."""
+        return torch.stack([(p - p0).square().mean() for p, p0 in zip(self.policy.parameters(), self._initial)]).sum()
+
+    def _adapt_rate(self, kl: Tensor) -> None:
+        if self._options.target_kl is not None:
+            self._rate_factor.copy_(
+                adapted_learning_rate(self._rate_factor, kl, self._options.target_kl, 1.0 / _KL_RATE_RANGE, _KL_RATE_RANGE)
+            )
+
+    def _metrics(self, figures: Dict[str, Tensor]) -> Dict[str, float]:
+        """The only wait for the device in an iteration."""
+        names = {"total": "total_loss", "policy": "policy_loss", "value": "value_loss", "bound": "mean_bound_loss"}
+        metrics = {f"losses/{names.get(name, name)}": value for name, value in zip(figures, torch.stack(list(figures.values())).tolist())}
+        metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics().items()})
+        metrics["0verview/agent_steps"] = float(self.global_step)
+        metrics["0verview/epoch"] = float(self.iteration)
+        metrics["0verview/learning_rate"] = self._optimizer.rate.item()
+        return metrics
+
+    def _run_evaluation(self) -> None:
+        if self._evaluate is None or self._options.eval_interval == 0:
+            return
+        summary = self._evaluate(self.act_deterministically)
+        if self._world.is_main:
+            self._reporter.on_evaluation(self.global_step, summary)
+
+    @torch.no_grad()
+    def act_deterministically(self, observations: Tensor) -> Tensor:
+        """Mean actions (N, A) for raw observations (N, O), in the precision of training."""
+        with autocast(self._options.precision, observations.device):
+            return self.policy.mean_action(observations)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything needed to go on, and to use the policy elsewhere."""
+        policy = self.policy
+        return Checkpoint(asdict(self.config), policy.state_dict(), policy.observation_size, policy.action_size, self._state())
+
+    def save(self) -> Optional[Path]:
+        """Write ``model_<iteration>.pt`` and ``latest.pt`` to the run folder; only the first process does."""
+        if not self._world.is_main:
+            return None
+        checkpoint = self.checkpoint()
+        save_checkpoint(self.run_dir / "latest.pt", checkpoint)
+        path = self.run_dir / f"model_{self.iteration:06d}.pt"
+        save_checkpoint(path, checkpoint._replace(trainer=None))
+        return path
+
+    def _state(self) -> Dict[str, Any]:
+        return {
+            "iteration": self.iteration,
+            "global_step": self.global_step,
+            "optimizer": self._optimizer.state_dict(),
+            "rate_factor": self._rate_factor.item(),
+            "sampler": self.env.env.sampler.state_dict(),
+            "random": self.random.generator.get_state(),
+            "shuffle": self._shuffle.get_state(),
+        }
+
+    def load_state(self, state: Dict[str, Any]) -> None:
+        """Take up the optimiser, sampler, random generators and counters of ``Checkpoint.trainer``."""
+        self.iteration, self.global_step = state["iteration"], state["global_step"]
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._rate_factor.fill_(state["rate_factor"])
+        self.env.env.sampler.load_state_dict(state["sampler"])
+        self.random.generator.set_state(state["random"])
+        self._shuffle.set_state(state["shuffle"])
+
+
+def due(iteration: int, interval: int) -> bool:
+    """Whether something that happens every ``interval`` iterations (0: never) happens after this one."""
+    return interval > 0 and iteration % interval == 0
+
+
+def loss_weights(options: TrainConfig) -> LossWeights:
+    """The coefficients of the PPO loss from the [train] options."""
+    return LossWeights(options.clip_coef, options.vf_coef, options.clip_vloss, options.vf_clip_coef, options.ent_coef, options.bound_coef)
+
+
+def autocast(precision: str, device: torch.device) -> "torch.autocast":
+    """The context in which networks run: bf16 matrix products where ``precision`` says so, else none.
+
+    Weights are cast anew at each use: a cache would outlive the steps that change them when a CUDA graph is recorded.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

@@ -1,0 +1,79 @@
+"""The policy network: size, heads, PufferLib's conventions, normaliser."""
+
+import pytest
+import torch
+
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.running_norm import RunningNorm, combine, moments
+
+
+def small_policy(**options: object) -> PHCPolicy:
+    torch.manual_seed(0)
+    return PHCPolicy(20, 7, layer_sizes=(16, 12), hidden_size=8, **options)  # type: ignore[arg-type]
+
+
+def test_original_dimensions_have_the_original_number_of_parameters() -> None:
+    policy = PHCPolicy(934, 69)
+    assert sum(p.numel() for p in policy.parameters() if p.requires_grad) == 16_984_134
+    assert policy.log_std.shape == (69,) and not policy.log_std.requires_grad
+    assert policy.log_std.exp()[0].item() == pytest.approx(0.0550232, abs=1e-6)
+
+
+def test_learned_noise_is_a_parameter() -> None:
+    assert small_policy(learn_std=True).log_std.requires_grad
+
+
+def test_pufferlib_methods_agree_with_the_direct_ones() -> None:
+    policy, observations = small_policy(), torch.randn(5, 20)
+    distribution, value = policy.decode_actions(policy.encode_observations(observations))
+    mean, flat_value = policy.mean_and_value(observations)
+    torch.testing.assert_close(distribution.mean, mean)
+    torch.testing.assert_close(value.squeeze(-1), flat_value)
+    torch.testing.assert_close(policy.mean_action(observations), mean)
+    torch.testing.assert_close(policy.value(observations), flat_value)
+    assert distribution.stddev.shape == (5, 7) and value.shape == (5, 1)
+
+
+def test_untrained_means_are_near_zero() -> None:
+    mean, _ = small_policy().mean_and_value(torch.randn(50, 20))
+    assert mean.abs().max() < 0.1
+
+
+def test_actor_and_critic_share_no_gradient() -> None:
+    policy = small_policy()
+    _, values = policy.mean_and_value(torch.randn(5, 20))
+    values.sum().backward()
+    assert policy.mean_head.weight.grad is None
+    assert policy.value_head.weight.grad is not None
+
+
+def test_moments_combine_exactly() -> None:
+    rows = torch.randn(100, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, 100.0, -3.0])
+    combined = combine(moments(rows[:30]), moments(rows[30:]))
+    torch.testing.assert_close(combined.mean.float(), rows.mean(0))
+    torch.testing.assert_close((combined.deviation / combined.count).float(), rows.var(0, correction=0), rtol=1e-4, atol=1e-6)
+
+
+def test_running_norm_counts_the_variance_between_batches() -> None:
+    norm = RunningNorm(1)
+    norm.update(moments(torch.zeros(10, 1)))
+    norm.update(moments(torch.full((10, 1), 2.0)))
+    assert norm.mean.item() == pytest.approx(1.0)
+    assert norm.variance.item() == pytest.approx(1.0)
+    torch.testing.assert_close(norm(torch.tensor([[2.0], [1e6]])), torch.tensor([[1.0], [10.0]]), rtol=1e-4, atol=1e-4)
+
+
+def test_running_norm_forgets_beyond_its_memory() -> None:
+    norm = RunningNorm(1, memory=100)
+    for _ in range(50):
+        norm.update(moments(torch.zeros(100, 1)))
+    for _ in range(10):
+        norm.update(moments(torch.ones(100, 1)))
+    assert norm.mean.item() > 0.99
+
+
+def test_running_norm_stands_still_in_forward() -> None:
+    norm = RunningNorm(4)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm(torch.randn(100, 4))
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
