@@ -11,7 +11,7 @@ from typing_extensions import Literal
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """[base]"""
+    """Section [base]."""
 
     env_name: str = "puffer_phc"
     """Prefix of run names."""
@@ -21,7 +21,7 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """[env]"""
+    """Section [env]."""
 
     motion_file: str = "sample_data/deepmimic.npz"
     """Motion file (.npz, or an original-style .pkl)."""
@@ -87,7 +87,7 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """[policy]"""
+    """Section [policy]."""
 
     layer_sizes: Optional[Tuple[int, ...]] = None
     """Hidden layers before the last; auto: 2048 1536 1024 1024 512 on a GPU, 512 512 on a CPU."""
@@ -101,7 +101,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """[train]"""
+    """Section [train]."""
 
     seed: int = 1
     """Seed of every random draw."""
@@ -163,7 +163,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """[eval]"""
+    """Section [eval]."""
 
     num_envs: Optional[int] = None
     """Clips evaluated at a time; auto: as env.num_envs."""

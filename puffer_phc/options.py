@@ -1,0 +1,280 @@
+"""Options from everywhere: defaults, then config.ini, then what a checkpoint says, then the command line; the later one wins.
+
+INI keys and flags are the same names (``[env] num_envs`` is ``--env.num_envs`` or ``--env.num-envs``; the keys of ``[base]`` and the
+options of ``Arguments`` need no section) and go through the same parser, so that a typo in either is an error that names the nearest
+option. Relative paths of an INI file count from its folder, those of the command line from where the user stands.
+"""
+
+import configparser
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo, UnsupportedTypeAnnotationError
+from typing_extensions import Literal
+
+from puffer_phc.config import Config
+from puffer_phc.errors import ConfigError
+from puffer_phc.resources import is_installed, resource_root
+
+ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "checkpoint_path"}
+"""Short names on the command line."""
+
+POLICY_ENV_FIELDS = (
+    "physics_rate",
+    "substeps",
+    "integrator",
+    "solver_iterations",
+    "has_self_collision",
+    "kp_scale",
+    "kd_scale",
+    "torque_limit",
+    "action_mode",
+    "action_scale",
+    "velocity_lead",
+    "freeze_hand",
+    "freeze_toe",
+    "num_future_frames",
+)
+"""The [env] fields that change what a policy sees or does; a checkpoint brings them along."""
+
+
+@dataclass(frozen=True)
+class Arguments(Config):
+    """A physics humanoid learns to imitate human motion capture.
+
+    The options with a dot stand in config.ini under the section before the dot; the others are for the command line.
+    """
+
+    mode: Literal["train", "eval", "play", "sweep"] = "train"
+    """What to do."""
+    checkpoint_path: Optional[Path] = None
+    """Policy to start from (short: -c): eval and play show it, train goes on from its weights."""
+    config: Optional[Path] = None
+    """INI file with options; auto: the config.ini that comes with the project."""
+    output: Path = Path()
+    """Folder for the files that eval writes."""
+    track: bool = False
+    """Log to Weights & Biases (works offline; needs the wandb extra)."""
+    wandb_project: str = "puffer-phc"
+    """Its project."""
+    tensorboard: bool = False
+    """Log to TensorBoard, into the run's folder (needs the tensorboard extra)."""
+    debug: bool = False
+    """Show where an error came from."""
+
+    def sections(self) -> Config:
+        """The part that config.ini, runs and checkpoints share."""
+        return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
+
+
+class Given(NamedTuple):
+    """One option as a user wrote it."""
+
+    words: List[str]
+    where: str
+    """How an error message names its place."""
+
+
+def parse_options(argv: Sequence[str]) -> Arguments:
+    """Every option with its effective value; prints the help and exits where ``argv`` asks for it.
+
+    Raises ConfigError for names, values and files that are not usable, CheckpointError for a checkpoint that can't be read.
+    """
+    wants_help = any(token in ("-h", "--help") for token in argv)
+    command_line = read_command_line([token for token in argv if token not in ("-h", "--help")])
+    own = parse_values(command_line)
+    ini = Path.cwd() / own["config"] if own.get("config") else resource_root() / "config.ini"
+    values = absolute(dotted(Config()), resource_root())
+    values.update(absolute(parse_values(read_ini(ini)), ini.parent))
+    if own.get("checkpoint_path"):
+        values.update(checkpoint_values(Path.cwd() / own["checkpoint_path"]))
+    values.update(absolute(own, Path.cwd()))
+    arguments = assemble(values)
+    if wants_help:
+        print_help(arguments)
+    return arguments
+
+
+def option_types() -> Dict[str, Any]:
+    """Every option's dotted name with its type, sections first."""
+    types = dict(typing.get_type_hints(Arguments))
+    for section, section_class in typing.get_type_hints(Config).items():
+        del types[section]
+        types.update({f"{section}.{name}": hint for name, hint in typing.get_type_hints(section_class).items()})
+    return types
+
+
+def read_command_line(argv: Sequence[str]) -> Dict[str, Given]:
+    """The options of a command line by dotted name. Raises ConfigError for an unknown one, with the nearest that exists."""
+    types = option_types()
+    given: Dict[str, Given] = {}
+    name = None
+    for token in argv:
+        if _is_flag(token):
+            flag, equals, value = token.partition("=")
+            name = _named(flag, types)
+            given[name] = Given([value] if equals else [], flag)
+        elif name is None:
+            raise ConfigError(f"command line: unexpected {token!r}; options start with --, see --help")
+        else:
+            given[name].words.append(token)
+    return given
+
+
+def _is_flag(token: str) -> bool:
+    return token.startswith("--") or (len(token) > 1 and token[0] == "-" and token[1].isalpha())
+
+
+def _named(flag: str, types: Mapping[str, Any]) -> str:
+    written = flag.lstrip("-").replace("-", "_")
+    for name in (written, ALIASES.get(written, ""), f"base.{written}"):
+        if name in types:
+            return name
+    raise ConfigError(f"command line: unknown option {flag}{_nearest(written, list(types), '--')}")
+
+
+def _nearest(written: str, choices: Sequence[str], prefix: str = "") -> str:
+    """The end of an error message: what was probably meant, by the whole name or by the part after the section."""
+    last_parts = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
+    matches = difflib.get_close_matches(written, choices, n=1, cutoff=0.7)
+    matches += [last_parts[part] for part in difflib.get_close_matches(written.rsplit(".", 1)[-1], list(last_parts), n=1)]
+    return f"; did you mean {prefix}{matches[0]}?" if matches else f"; there are {', '.join(choices)}"
+
+
+def read_ini(path: Path) -> Dict[str, Given]:
+    """The options of an INI file by dotted name.
+
+    Raises ConfigError for a file that can't be read and for an unknown section or key, naming file, section and the nearest one.
+    """
+    ini = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
+    try:
+        ini.read_string(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"config file '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
+    except configparser.Error as error:
+        raise ConfigError(f"config file: {' '.join(str(error).split())}") from error
+    types, sections = option_types(), list(typing.get_type_hints(Config))
+    given = {}
+    for section in ini.sections():
+        if section not in sections:
+            raise ConfigError(f"{path}: unknown section [{section}]{_nearest(section, sections)}")
+        keys = [name.partition(".")[2] for name in types if name.startswith(f"{section}.")]
+        for key, value in ini.items(section):
+            if key not in keys:
+                raise ConfigError(f"{path}: unknown option {key!r} in [{section}]{_nearest(key, keys)}")
+            given[f"{section}.{key}"] = Given([value], f"{path}: {section}.{key}")
+    return given
+
+
+def parse_values(given: Mapping[str, Given]) -> Dict[str, Any]:
+    """The given options as values of their fields' types. Raises ConfigError for the first that is none."""
+    types = option_types()
+    return {name: _value(option, types[name]) for name, option in given.items()}
+
+
+def _value(option: Given, field_type: Any) -> Any:
+    with _registry():
+        spec = _spec(field_type)
+    words = option.words
+    if spec.nargs == "*":
+        words = " ".join(words).strip("()[]").replace(",", " ").split()
+    elif field_type is bool:
+        words = [word.capitalize() for word in words] or ["True"]
+    if not words or (len(words) > 1 and spec.nargs == 1):
+        raise ConfigError(f"{option.where}: needs {'a value' if not words else 'one value'}, got {' '.join(words) or 'none'}")
+    try:
+        if spec.choices and words[0] not in spec.choices:
+            raise ValueError
+        return spec.instance_from_str(words)
+    except ValueError as error:
+        expected = f"choose {', '.join(spec.choices)}" if spec.choices else f"expected {spec.metavar}"
+        raise ConfigError(f"{option.where}: {' '.join(words)!r} is not usable; {expected}") from error
+
+
+def _registry() -> ConstructorRegistry:
+    """tyro's types, and ``Optional`` fields read and shown as auto where they are None."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(info: PrimitiveTypeInfo) -> Optional[PrimitiveConstructorSpec]:
+        members = typing.get_args(info.type) if typing.get_origin(info.type) is typing.Union else ()
+        if type(None) not in members:
+            return None
+        spec = _spec(members[0])
+        return PrimitiveConstructorSpec(
+            nargs=spec.nargs,
+            metavar=f"auto|{spec.metavar}",
+            instance_from_str=lambda words: None if words == ["auto"] else spec.instance_from_str(words),
+            is_instance=lambda value: value is None or spec.is_instance(value),
+            str_from_instance=lambda value: ["auto"] if value is None else spec.str_from_instance(value),
+        )
+
+    return registry
+
+
+def _spec(field_type: Any) -> PrimitiveConstructorSpec:
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(field_type, {tyro.conf.FlagConversionOff}))
+    if isinstance(spec, UnsupportedTypeAnnotationError):
+        raise spec
+    return spec
+
+
+def dotted(config: Config) -> Dict[str, Any]:
+    """The values of all sections by dotted name."""
+    return {f"{section}.{name}": value for section, values in dataclasses.asdict(config).items() for name, value in values.items()}
+
+
+def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
+    """``values`` with relative paths counted from ``folder``.
+
+    An installed package keeps its inputs inside itself but writes where the user stands.
+    """
+    anchored = dict(values)
+    for name in ("env.motion_file", "train.data_dir"):
+        if name in values:
+            own_folder = is_installed() and folder == resource_root()
+            anchored[name] = str((Path.cwd() if name == "train.data_dir" and own_folder else folder) / values[name])
+    return anchored
+
+
+def checkpoint_values(path: Path) -> Dict[str, Any]:
+    """What a checkpoint says about its policy: the policy's section and name, and ``POLICY_ENV_FIELDS``; never paths or sizes."""
+    from puffer_phc.learn.checkpoint import load_checkpoint  # torch is slow to load, and most command lines name no checkpoint
+
+    saved = load_checkpoint(path).config
+    known = [name for name in option_types() if name.startswith("policy.") or name == "base.policy_name"]
+    known += [f"env.{name}" for name in POLICY_ENV_FIELDS]
+    values = {}
+    for name in known:
+        section, _, key = name.partition(".")
+        if key in saved.get(section, {}):
+            value = saved[section][key]
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def assemble(values: Mapping[str, Any]) -> Arguments:
+    """The dataclasses that ``values`` (by dotted name) fill; their own checks raise ConfigError."""
+    sections = {}
+    for section, section_class in typing.get_type_hints(Config).items():
+        prefix = f"{section}."
+        sections[section] = section_class(**{name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)})
+    return Arguments(**sections, **{name: value for name, value in values.items() if "." not in name})
+
+
+def print_help(arguments: Arguments) -> None:
+    """Print every option with its effective value and end the process with exit code 0."""
+    tyro.cli(
+        Arguments,
+        prog="puffer-phc",
+        args=["--help"],
+        default=arguments,
+        registry=_registry(),
+        config=(tyro.conf.FlagConversionOff,),
+        use_underscores=True,
+    )
