@@ -35,13 +35,14 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
     content = {"format": FORMAT, "version": puffer_phc.__version__, **checkpoint._asdict()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink() if temporary.exists() else None
+        if temporary.exists():
+            temporary.unlink()
         raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}") from error
 
 
