@@ -1,5 +1,6 @@
 """Adam over one flat gradient buffer: one all-reduce, one norm, one fused step."""
 
+import copy
 import math
 from typing import Any, Dict, List
 
@@ -51,7 +52,7 @@ class FlatAdam:
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
         whole = self._adam.state_dict()
-        whole["state"] = state["adam"]
+        whole["state"] = copy.deepcopy(state["adam"])
         rate = self.rate
         self._adam.load_state_dict(whole)
         self.rate = rate.fill_(state["rate"])
