@@ -19,7 +19,6 @@ Everything is checked once, at load; whoever holds a ``Clip`` need not check aga
 """
 
 import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -115,29 +114,21 @@ def save_motion_file(path: PathLike, clips: Sequence[Clip]) -> None:
         raise MotionFileError(f"{label}: the name of a motion file ends in .npz")
     arrays = _arrays(clips, label)
     _clips(arrays, label)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=path.stem, suffix=".npz.part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, **arrays)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, str(path))
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        temporary.replace(path)
     except OSError as error:
         raise MotionFileError(f"{label} cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
 
 
 def check_clips(clips: Sequence[Clip], label: str) -> List[Clip]:
     """The same clips with unit quaternions in float32, checked as at load; ``label`` begins the message of a MotionFileError."""
     return _clips(_arrays(clips, label), label)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _table(values: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """All motions on the device: kinematics and velocities computed once, looked up at any time of any clip."""
 
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -125,9 +125,9 @@ def resample(clip: Clip, fps: float) -> Clip:
     return clip._replace(root_pos=pos.float().numpy(), local_quats=quats.float().numpy(), fps=fps)
 
 
-def _groups(clips: Sequence[Clip]) -> "list[list[Clip]]":
+def _groups(clips: Sequence[Clip]) -> List[List[Clip]]:
     """Consecutive clips in groups of about ``_CHUNK_FRAMES`` frames."""
-    groups: "list[list[Clip]]" = [[]]
+    groups: List[List[Clip]] = [[]]
     frames = 0
     for clip in clips:
         if groups[-1] and frames + clip.num_frames > _CHUNK_FRAMES:
@@ -138,7 +138,7 @@ def _groups(clips: Sequence[Clip]) -> "list[list[Clip]]":
     return groups
 
 
-def _frame_rows(clips: Sequence[Clip], device: torch.device) -> "tuple[Tensor, Tensor]":
+def _frame_rows(clips: Sequence[Clip], device: torch.device) -> Tuple[Tensor, Tensor]:
     """Packed frames (F, K) and clearances (F,) of ``clips`` one after the other, floor offset applied."""
     lengths = torch.tensor([clip.num_frames for clip in clips], device=device)
     ends = lengths.cumsum(0)
