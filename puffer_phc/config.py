@@ -3,10 +3,41 @@
 The docstring under a field is its ``--help`` text. Values of ``None`` mean auto: ``resolve`` replaces them by what suits the device.
 """
 
+import math
+import typing
 from dataclasses import dataclass, field
-from typing import Optional, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 from typing_extensions import Literal
+
+from puffer_phc.errors import ConfigError
+
+
+def _check(
+    section: str,
+    options: Any,
+    counts: Sequence[str] = (),
+    positive: Sequence[str] = (),
+    not_negative: Sequence[str] = (),
+    shares: Sequence[str] = (),
+) -> None:
+    """Raise ConfigError for a choice that does not exist, a number that is not finite, and one outside its range. None passes."""
+    for name, hint in typing.get_type_hints(type(options)).items():
+        value, choices = getattr(options, name), typing.get_args(hint)
+        if typing.get_origin(hint) is Literal and value not in choices:
+            raise ConfigError(f"{section}.{name} is {value!r}; choose {', '.join(choices)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{section}.{name} is {value}, must be finite")
+    ranges = ((counts, 1, math.inf, "at least 1"), (not_negative, 0, math.inf, "at least 0"), (shares, 0, 1, "between 0 and 1"))
+    for names, lowest, highest, text in ranges:
+        for name in names:
+            value = getattr(options, name)
+            if value is not None and not lowest <= value <= highest:
+                raise ConfigError(f"{section}.{name} is {value}, must be {text}")
+    for name in positive:
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{section}.{name} is {value}, must be more than 0")
 
 
 @dataclass(frozen=True)
@@ -17,6 +48,11 @@ class BaseConfig:
     """Prefix of run names."""
     policy_name: Literal["PHCPolicy"] = "PHCPolicy"
     """Policy architecture."""
+
+    def __post_init__(self) -> None:
+        _check("base", self)
+        if not self.env_name or set(self.env_name) & set("/\\") or self.env_name.startswith("."):
+            raise ConfigError(f"base.env_name is {self.env_name!r}, must be a plain folder name")
 
 
 @dataclass(frozen=True)
@@ -84,6 +120,28 @@ class EnvConfig:
     sampler_floor: float = 0.2
     """Share of draws that stays uniform over all clips and times."""
 
+    def __post_init__(self) -> None:
+        _check(
+            "env",
+            self,
+            counts=("num_envs", "substeps", "solver_iterations", "num_future_frames"),
+            positive=("physics_rate", "kp_scale", "torque_limit", "action_scale", "termination_distance"),
+            not_negative=(
+                "kd_scale",
+                "velocity_lead",
+                "reward_pos_weight",
+                "reward_rot_weight",
+                "reward_vel_weight",
+                "reward_ang_vel_weight",
+                "reward_pos_scale",
+                "reward_rot_scale",
+                "reward_vel_scale",
+                "reward_ang_vel_scale",
+                "rew_power_coef",
+            ),
+            shares=("sampler_floor",),
+        )
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
@@ -97,6 +155,11 @@ class PolicyConfig:
     """Logarithm of the exploration noise in units of action."""
     learn_std: bool = False
     """Whether the exploration noise is trained."""
+
+    def __post_init__(self) -> None:
+        _check("policy", self, counts=("hidden_size",))
+        if any(size < 1 for size in self.layer_sizes or ()):
+            raise ConfigError(f"policy.layer_sizes is {' '.join(map(str, self.layer_sizes or ()))}, each must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -160,6 +223,25 @@ class TrainConfig:
     precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
     """Arithmetic of the networks' matrix products; auto: the fastest that keeps the learning curve on this device."""
 
+    def __post_init__(self) -> None:
+        _check(
+            "train",
+            self,
+            counts=("total_timesteps", "batch_size", "minibatch_size", "bptt_horizon", "update_epochs"),
+            positive=("learning_rate", "adam_eps", "target_kl", "clip_coef", "vf_clip_coef", "max_grad_norm"),
+            not_negative=(
+                "seed",
+                "lr_decay_rate",
+                "vf_coef",
+                "ent_coef",
+                "bound_coef",
+                "l2_reg_coef",
+                "eval_interval",
+                "checkpoint_interval",
+            ),
+            shares=("lr_decay_floor", "gamma", "gae_lambda"),
+        )
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -167,6 +249,9 @@ class EvalConfig:
 
     num_envs: Optional[int] = None
     """Clips evaluated at a time; auto: as env.num_envs."""
+
+    def __post_init__(self) -> None:
+        _check("eval", self, counts=("num_envs",))
 
 
 @dataclass(frozen=True)

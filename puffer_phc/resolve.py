@@ -1,0 +1,118 @@
+"""Automatic values: what suits the device, and the checks that need several options together."""
+
+from dataclasses import replace
+from typing import Tuple
+
+import torch
+
+from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
+from puffer_phc.errors import BackendError, ConfigError
+
+_GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 64
+_GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096
+_GPU_LAYER_SIZES, _CPU_LAYER_SIZES = (2048, 1536, 1024, 1024, 512), (512, 512)
+_GPU_HIDDEN_SIZE, _CPU_HIDDEN_SIZE = 512, 256
+_GPU_TIMESTEPS, _CPU_TIMESTEPS = 500_000_000, 5_000_000
+_NUM_MINIBATCHES = 4
+
+
+def choose_device(config: Config) -> torch.device:
+    """The device of tensors and networks: ``train.device``, or CUDA where there is one and the backend can use it.
+
+    Raises ConfigError for a device that does not exist or that the backend cannot share.
+    """
+    name, backend = config.train.device, config.env.backend
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() and backend != "mujoco_cpu" else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"train.device is {name!r}; choose auto, cpu, cuda or cuda:<number>") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"train.device is {name!r}; choose auto, cpu, cuda or cuda:<number>")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"train.device is {name!r}, but there are {torch.cuda.device_count()} CUDA devices here; choose auto or cpu")
+    if backend == "mujoco_warp" and device.type == "cpu":
+        raise BackendError("backend 'mujoco_warp' needs a CUDA device; use --env.backend mujoco_cpu, or auto")
+    if backend == "mujoco_cpu" and device.type == "cuda":
+        raise ConfigError(f"env.backend is 'mujoco_cpu' and train.device {name!r}: both must be on the same device; use --train.device cpu")
+    return device
+
+
+def resolve(config: Config, device: torch.device) -> Config:
+    """``config`` with a number for everything automatic, checked as a whole.
+
+    Only ``env.action_scale`` and ``train.target_kl`` may stay None: there it means the original's mixed scales, and no target.
+    Raises ConfigError with both numbers where sizes do not divide.
+    """
+    on_gpu = device.type == "cuda"
+    env = _resolve_env(config.env, on_gpu)
+    train = _resolve_train(config.train, _number(env.num_envs), device)
+    evaluation = replace(config.eval, num_envs=config.eval.num_envs or env.num_envs)
+    return replace(config, env=env, policy=_resolve_policy(config.policy, on_gpu), train=train, eval=evaluation)
+
+
+def _number(value: "int | None") -> int:
+    assert value is not None
+    return value
+
+
+def _resolve_env(env: EnvConfig, on_gpu: bool) -> EnvConfig:
+    backend = env.backend
+    if backend == "auto":
+        backend = "mujoco_warp" if on_gpu else "mujoco_cpu"
+    return replace(env, backend=backend, num_envs=env.num_envs or (_GPU_NUM_ENVS if on_gpu else _CPU_NUM_ENVS))
+
+
+def _resolve_policy(policy: PolicyConfig, on_gpu: bool) -> PolicyConfig:
+    layer_sizes = policy.layer_sizes
+    if layer_sizes is None:
+        layer_sizes = _GPU_LAYER_SIZES if on_gpu else _CPU_LAYER_SIZES
+    return replace(policy, layer_sizes=layer_sizes, hidden_size=policy.hidden_size or (_GPU_HIDDEN_SIZE if on_gpu else _CPU_HIDDEN_SIZE))
+
+
+def _resolve_train(train: TrainConfig, num_envs: int, device: torch.device) -> TrainConfig:
+    on_gpu = device.type == "cuda"
+    segment = num_envs * train.bptt_horizon
+    batch_size = train.batch_size or segment * max(1, round((_GPU_BATCH_SIZE if on_gpu else _CPU_BATCH_SIZE) / segment))
+    if batch_size % segment:
+        raise ConfigError(
+            f"train.batch_size {batch_size} is not a multiple of env.num_envs × train.bptt_horizon = "
+            f"{num_envs} × {train.bptt_horizon} = {segment}"
+        )
+    minibatch_size = train.minibatch_size or _auto_minibatch(batch_size, train.bptt_horizon)
+    if batch_size % minibatch_size:
+        raise ConfigError(f"train.batch_size {batch_size} is not a multiple of train.minibatch_size {minibatch_size}")
+    if minibatch_size % train.bptt_horizon:
+        raise ConfigError(f"train.minibatch_size {minibatch_size} is not a multiple of train.bptt_horizon {train.bptt_horizon}")
+    return replace(
+        train,
+        device=str(device),
+        total_timesteps=train.total_timesteps or (_GPU_TIMESTEPS if on_gpu else _CPU_TIMESTEPS),
+        batch_size=batch_size,
+        minibatch_size=minibatch_size,
+        compile=on_gpu if train.compile is None else train.compile,
+        precision=_precision(train.precision, on_gpu),
+    )
+
+
+def _auto_minibatch(batch_size: int, bptt_horizon: int) -> int:
+    """The largest share of the batch, a quarter at most, that divides it into whole segments; all of it where none does."""
+    shares = (batch_size // count for count in range(_NUM_MINIBATCHES, 0, -1) if batch_size // bptt_horizon % count == 0)
+    return next(shares)
+
+
+def _precision(precision: str, on_gpu: bool) -> str:
+    if precision == "auto":
+        return "tf32" if on_gpu else "float32"
+    return precision
+
+
+def describe_sizes(config: Config) -> Tuple[str, ...]:
+    """What ``resolve`` chose, a line each, for the person who starts a run."""
+    env, policy, train = config.env, config.policy, config.train
+    layers = " ".join(str(size) for size in (*(policy.layer_sizes or ()), policy.hidden_size))
+    return (
+        f"{env.num_envs} humanoids on {env.backend} ({train.device}), motions from {env.motion_file}",
+        f"network {layers}; {train.total_timesteps:,} steps in batches of {train.batch_size:,}, minibatches of {train.minibatch_size:,}",
+    )
