@@ -6,7 +6,7 @@ The docstring under a field is its ``--help`` text. Values of ``None`` mean auto
 import math
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple, TypeVar
 
 from typing_extensions import Literal
 
@@ -263,3 +263,12 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+_T = TypeVar("_T")
+
+
+def chosen(value: Optional[_T]) -> _T:
+    """An automatic option that ``resolve`` has settled."""
+    assert value is not None, "resolve the configuration first"
+    return value

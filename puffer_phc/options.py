@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo, UnsupportedTypeAnnotationError
 from typing_extensions import Literal
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo, UnsupportedTypeAnnotationError
 
 from puffer_phc.config import Config
 from puffer_phc.errors import ConfigError
@@ -197,7 +197,7 @@ def _value(option: Given, field_type: Any) -> Any:
 
 
 def _registry() -> ConstructorRegistry:
-    """tyro's types, and ``Optional`` fields read and shown as auto where they are None."""
+    """Tyro's types, and ``Optional`` fields read and shown as auto where they are None."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule

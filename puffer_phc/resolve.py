@@ -5,7 +5,7 @@ from typing import Tuple
 
 import torch
 
-from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
+from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import BackendError, ConfigError
 
 _GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 64
@@ -47,14 +47,9 @@ def resolve(config: Config, device: torch.device) -> Config:
     """
     on_gpu = device.type == "cuda"
     env = _resolve_env(config.env, on_gpu)
-    train = _resolve_train(config.train, _number(env.num_envs), device)
+    train = _resolve_train(config.train, chosen(env.num_envs), device)
     evaluation = replace(config.eval, num_envs=config.eval.num_envs or env.num_envs)
     return replace(config, env=env, policy=_resolve_policy(config.policy, on_gpu), train=train, eval=evaluation)
-
-
-def _number(value: "int | None") -> int:
-    assert value is not None
-    return value
 
 
 def _resolve_env(env: EnvConfig, on_gpu: bool) -> EnvConfig:

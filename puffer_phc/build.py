@@ -1,0 +1,128 @@
+"""Objects from a resolved ``Config``: simulator, motions, environment, policy, evaluation."""
+
+from pathlib import Path
+from typing import Callable, Dict, Optional
+
+import torch
+from torch import Tensor
+
+from puffer_phc.config import Config, EnvConfig, chosen
+from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.env.puffer import PufferImitation
+from puffer_phc.errors import BackendError, CheckpointError
+from puffer_phc.evaluate.evaluation import EvaluationResult, evaluate
+from puffer_phc.humanoid.mjcf import PhysicsOptions
+from puffer_phc.learn.checkpoint import Checkpoint, load_policy
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.motion.file import load_motion_file
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.sampler import make_sampler
+from puffer_phc.randomness import EnvRandom
+from puffer_phc.sim.simulator import Simulator
+
+
+def physics_options(env: EnvConfig) -> PhysicsOptions:
+    """The part of [env] that the physics engine is built from."""
+    return PhysicsOptions(
+        rate=env.physics_rate,
+        substeps=env.substeps,
+        integrator=env.integrator,
+        iterations=env.solver_iterations,
+        has_self_collision=env.has_self_collision,
+        stiffness_scale=env.kp_scale,
+        damping_scale=env.kd_scale,
+    )
+
+
+def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simulator:
+    """``num_envs`` humanoids on ``env.backend``. Raises BackendError where it is not installed or not for this device.
+
+    Engines are imported here and nowhere above, so that those that are absent do no harm.
+    """
+    try:
+        if env.backend == "mujoco_cpu":
+            from puffer_phc.sim.mujoco_cpu import MujocoCpuSimulator
+
+            return MujocoCpuSimulator(num_envs, physics_options(env))
+        if env.backend == "mujoco_warp":
+            from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
+
+            return MujocoWarpSimulator(num_envs, physics_options(env), device)
+    except ImportError as error:
+        raise BackendError(
+            f"backend '{env.backend}' can't be loaded here: {error}; the MuJoCo backends need Python 3.10 or newer"
+        ) from error
+    raise BackendError(f"backend '{env.backend}' is not in this version; choose mujoco_cpu or mujoco_warp")
+
+
+def load_motions(env: EnvConfig, device: torch.device) -> MotionLibrary:
+    """All clips of ``env.motion_file`` on ``device``. Raises MotionFileError for a file that is not usable."""
+    return MotionLibrary(load_motion_file(env.motion_file), device)
+
+
+def make_environment(config: Config, motions: MotionLibrary, world: Optional[World] = None) -> PufferImitation:
+    """The training environment of this process, with its own simulator and sampler."""
+    world = world or World()
+    env, num_envs, device = config.env, chosen(config.env.num_envs), motions.device
+    random = EnvRandom(config.train.seed, num_envs, device, world.rank * num_envs, world.size * num_envs)
+    simulator = make_simulator(env, num_envs, device)
+    imitation = ImitationEnv(simulator, motions, make_sampler(env, motions, random), env, env.termination_distance)
+    return PufferImitation(imitation)
+
+
+def make_policy(config: Config, observation_size: int, action_size: int, device: torch.device) -> PHCPolicy:
+    """A new policy on ``device``, its weights drawn from ``train.seed`` alone."""
+    options = config.policy
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        policy = PHCPolicy(
+            observation_size,
+            action_size,
+            layer_sizes=chosen(options.layer_sizes),
+            hidden_size=chosen(options.hidden_size),
+            init_log_std=options.init_log_std,
+            learn_std=options.learn_std,
+        )
+    return policy.to(device)
+
+
+def restore_policy(policy: PHCPolicy, checkpoint: Checkpoint, path: Path) -> None:
+    """Give ``policy`` the weights of ``checkpoint``. Raises CheckpointError where sizes differ, naming them."""
+    ours, theirs = (policy.observation_size, policy.action_size), (checkpoint.observation_size, checkpoint.action_size)
+    if ours != theirs:
+        raise CheckpointError(
+            f"checkpoint '{path}' is for {theirs[0]} observations and {theirs[1]} actions, this environment has {ours[0]} and {ours[1]}"
+        )
+    load_policy(policy, checkpoint, path)
+
+
+class Evaluator:
+    """Evaluates policies on every clip of ``motions``; the simulator is built at the first call and kept."""
+
+    def __init__(self, config: Config, motions: MotionLibrary) -> None:
+        self._config, self._motions = config, motions
+        self._simulator: Optional[Simulator] = None
+
+    def __call__(self, policy: Callable[[Tensor], Tensor]) -> EvaluationResult:
+        """The result of one rollout of each clip, from its first frame, with the actions (N, A) of ``policy`` for observations (N, O)."""
+        if self._simulator is None:
+            num_envs = min(chosen(self._config.eval.num_envs), self._motions.num_clips)
+            self._simulator = make_simulator(self._config.env, num_envs, self._motions.device)
+        return evaluate(policy, self._simulator, self._motions, self._config.env)
+
+    def close(self) -> None:
+        """Free the simulator."""
+        if self._simulator is not None:
+            self._simulator.close()
+
+
+def training_evaluation(evaluator: Evaluator, env: PufferImitation) -> Callable[[Callable[[Tensor], Tensor]], Dict[str, float]]:
+    """What the trainer calls: evaluates, tells the sampler which clips failed, and returns the summary."""
+
+    def run(policy: Callable[[Tensor], Tensor]) -> Dict[str, float]:
+        result = evaluator(policy)
+        env.env.sampler.record_evaluation(~result.relaxed_success)
+        return result.summary()
+
+    return run

@@ -1,0 +1,186 @@
+"""The command line: one function per mode, and every error of ours as one line with exit code 2."""
+
+import dataclasses
+import json
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from rich.console import Console
+
+from puffer_phc import build
+from puffer_phc.config import Config, chosen
+from puffer_phc.errors import ConfigError, PhcError
+from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.trainer import Trainer
+from puffer_phc.options import Arguments, parse_options
+from puffer_phc.report.dashboard import Progress, terminal_reporter
+from puffer_phc.report.metrics_log import MetricsLog
+from puffer_phc.report.several import Listener, Several
+from puffer_phc.report.trackers import TensorBoard, Wandb
+from puffer_phc.resolve import choose_device, describe_sizes, resolve
+
+USER_ERROR = 2
+"""Exit code of an error that the user can mend."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run what the command line (default: this process's) asks for; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        arguments = parse_options(words)
+        return _MODES[arguments.mode](arguments)
+    except PhcError as error:
+        if "--debug" in words:
+            raise
+        sys.stderr.write(f"puffer-phc: {' '.join(str(error).splitlines())}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+class Session(NamedTuple):
+    """What train and eval have in common."""
+
+    config: Config
+    """Resolved."""
+    device: torch.device
+    world: World
+    checkpoint: Optional[Checkpoint]
+
+
+def open_session(arguments: Arguments) -> Session:
+    """Choose the device, settle automatic values and read the checkpoint, before anything expensive."""
+    device = choose_device(arguments.sections())
+    config = resolve(arguments.sections(), device)
+    path = arguments.checkpoint_path
+    checkpoint = load_checkpoint(path) if path is not None else None
+    torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
+    world = World.from_environment(device.type)
+    if device.type == "cuda" and world.size > 1:
+        device = torch.device("cuda", world.local_rank)
+    return Session(config, device, world, checkpoint)
+
+
+def train(arguments: Arguments) -> int:
+    """Train a policy; the run's folder gets config.json, metrics.jsonl and checkpoints."""
+    check_writable(Path(arguments.train.data_dir))
+    session = open_session(arguments)
+    motions = build.load_motions(session.config.env, session.device)
+    env = build.make_environment(session.config, motions, session.world)
+    policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
+    evaluator = build.Evaluator(session.config, motions)
+    run_dir = make_run_dir(session)
+    reporter = make_reporter(arguments, session, run_dir)
+    for line in describe_sizes(session.config):
+        reporter.message(line)
+    evaluate = build.training_evaluation(evaluator, env)
+    trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
+    return fit(trainer, reporter, run_dir, session.world)
+
+
+def fit(trainer: Trainer, reporter: Several, run_dir: Path, world: World) -> int:
+    """Train to the end or to Ctrl-C; either way a checkpoint is there, and a last line says how to use it."""
+    code = 0
+    try:
+        trainer.fit()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    finally:
+        reporter.close()
+    if world.is_main:
+        checkpoint = run_dir / "latest.pt"
+        Console().print(
+            f"{'stopped' if code else 'finished'} after {trainer.global_step:,} steps; checkpoint: {checkpoint}", soft_wrap=True
+        )
+        Console().print(f"{'go on: --mode train' if code else 'evaluate: --mode eval'} -c {checkpoint}", soft_wrap=True)
+    world.close()
+    return code
+
+
+def session_policy(session: Session, arguments: Arguments, observation_size: int, action_size: int) -> PHCPolicy:
+    """A new policy, with the weights of the session's checkpoint where there is one."""
+    policy = build.make_policy(session.config, observation_size, action_size, session.device)
+    if session.checkpoint is not None and arguments.checkpoint_path is not None:
+        build.restore_policy(policy, session.checkpoint, arguments.checkpoint_path)
+    return policy
+
+
+def evaluate(arguments: Arguments) -> int:
+    """Evaluate a checkpoint on every clip; writes the summary and the table by motion to ``--output``."""
+    if arguments.checkpoint_path is None:
+        raise ConfigError("--mode eval needs a checkpoint: -c FILE")
+    check_writable(arguments.output)
+    session = open_session(arguments)
+    motions = build.load_motions(session.config.env, session.device)
+    evaluator = build.Evaluator(session.config, motions)
+    policy = session_policy(session, arguments, *evaluator.sizes())
+    result = evaluator(policy.mean_action)
+    evaluator.close()
+    for path in result.write(arguments.output):
+        Console().print(f"wrote {path}", soft_wrap=True)
+    Console().print(result.table())
+    return 0
+
+
+def not_yet(arguments: Arguments) -> int:
+    """The modes that this version does not have."""
+    raise ConfigError(f"--mode {arguments.mode} comes in the next version; this one has train and eval")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ConfigError where files can't be made in ``folder`` or in the folders that have to be made for it. Makes nothing."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"can't write to '{folder}': '{existing}' is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"can't write to '{folder}': no permission in '{existing}'")
+
+
+def make_run_dir(session: Session) -> Path:
+    """A new folder ``<data_dir>/<env_name>-<8 hex>``, the same on every process, with the run's options in config.json."""
+    name = session.world.gather(f"{session.config.base.env_name}-{secrets.token_hex(4)}")[0]
+    run_dir = Path(session.config.train.data_dir) / name
+    if session.world.is_main:
+        try:
+            run_dir.mkdir(parents=True)
+            (run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(session.config), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"can't write to '{run_dir}': {error.strerror}") from error
+    return run_dir
+
+
+def make_reporter(arguments: Arguments, session: Session, run_dir: Path) -> Several:
+    """Terminal, metrics.jsonl and the trackers that were asked for; on other processes than the first, nothing."""
+    progress = Progress(chosen(session.config.train.total_timesteps))
+    listeners: List[Listener] = []
+    if session.world.is_main:
+        listeners += _trackers(arguments, run_dir, dataclasses.asdict(session.config))
+        listeners += [MetricsLog(run_dir / "metrics.jsonl"), terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress)]
+    return Several(listeners, progress)
+
+
+def _trackers(arguments: Arguments, run_dir: Path, options: Dict[str, Any]) -> List[Listener]:
+    trackers: List[Listener] = []
+    if arguments.track:
+        trackers.append(Wandb(run_dir, arguments.wandb_project, options))
+    if arguments.tensorboard:
+        trackers.append(TensorBoard(run_dir))
+    return trackers
+
+
+_MODES: Dict[str, Callable[[Arguments], int]] = {"train": train, "eval": evaluate, "play": not_yet, "sweep": not_yet}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

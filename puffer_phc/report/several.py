@@ -1,0 +1,56 @@
+"""One reporter that passes everything on to several."""
+
+from typing import Dict, Protocol, Sequence
+
+from puffer_phc.report.dashboard import Progress
+
+
+class Listener(Protocol):
+    """What a dashboard, a log file and a tracker have in common."""
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
+        """Figures of one iteration, after ``step`` environment steps in all."""
+        ...
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
+        """Figures of one evaluation."""
+        ...
+
+    def message(self, text: str) -> None:
+        """One line for the person who watches."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class Several:
+    """Passes figures on to ``listeners`` in turn, with the clock's own: 0verview/SPS, performance/uptime and performance/remaining (s)."""
+
+    def __init__(self, listeners: Sequence[Listener], progress: Progress) -> None:
+        self._listeners, self._progress = list(listeners), progress
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
+        """Pass on the figures of one iteration."""
+        progress = self._progress
+        progress.advance(step)
+        clock = {"0verview/SPS": progress.steps_per_second}
+        clock.update({"performance/uptime": progress.elapsed, "performance/remaining": progress.remaining})
+        for listener in self._listeners:
+            listener.on_iteration(step, {**metrics, **clock})
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
+        """Pass on the figures of one evaluation."""
+        for listener in self._listeners:
+            listener.on_evaluation(step, summary)
+
+    def message(self, text: str) -> None:
+        """Pass on a line."""
+        for listener in self._listeners:
+            listener.message(text)
+
+    def close(self) -> None:
+        """Close all."""
+        for listener in self._listeners:
+            listener.close()
