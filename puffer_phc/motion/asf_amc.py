@@ -1,0 +1,386 @@
+"""CMU's Acclaim files: an ASF skeleton and AMC motion.
+
+Facts about the format: a bone's direction is given in the world frame of the rest pose (a T-pose with the legs spread by 20 degrees) and
+its rotation is C·E·C⁻¹ after its parent's, where C is the bone's ``axis`` and E its ``dof`` values, both as rotations about fixed x, then y,
+then z. A length unit is ``length`` inches⁻¹: metres = value · 0.0254 / length. AMC files do not say their rate.
+"""
+
+import re
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_phc import rotations
+from puffer_phc.errors import MotionFileError
+from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
+
+CMU_FPS = 120.0
+"""Rate of the CMU database but for subjects 60 and 61."""
+
+INCH = 0.0254
+
+BONE_OF_BODY: Dict[str, Tuple[str, str]] = {
+    "Pelvis": ("root", "root"),
+    "L_Hip": ("lfemur", "lfemur"),
+    "L_Knee": ("ltibia", "ltibia"),
+    "L_Ankle": ("lfoot", "lfoot"),
+    "L_Toe": ("ltoes", "ltoes"),
+    "R_Hip": ("rfemur", "rfemur"),
+    "R_Knee": ("rtibia", "rtibia"),
+    "R_Ankle": ("rfoot", "rfoot"),
+    "R_Toe": ("rtoes", "rtoes"),
+    "Torso": ("lowerback", "lowerback"),
+    "Spine": ("upperback", "upperback"),
+    "Chest": ("thorax", "thorax"),
+    "Neck": ("lowerneck", "lowerneck"),
+    "Head": ("head", "head"),
+    "L_Thorax": ("lclavicle", "lclavicle"),
+    "L_Shoulder": ("lhumerus", "lhumerus"),
+    "L_Elbow": ("lradius", "lwrist"),
+    "L_Wrist": ("lhand", "lhand"),
+    "L_Hand": ("lfingers", "lhand"),
+    "R_Thorax": ("rclavicle", "rclavicle"),
+    "R_Shoulder": ("rhumerus", "rhumerus"),
+    "R_Elbow": ("rradius", "rwrist"),
+    "R_Wrist": ("rhand", "rhand"),
+    "R_Hand": ("rfingers", "rhand"),
+}
+"""For each body of the humanoid: the CMU bone that starts at its joint, and the one whose rotation it takes (the forearm turns at ``wrist``)."""
+
+_AXES = {"rx": 0, "ry": 1, "rz": 2}
+_POSITIONS = {"tx": 0, "ty": 1, "tz": 2}
+
+
+class Bone(NamedTuple):
+    """One bone of an ASF skeleton, in the file's own axes."""
+
+    name: str
+    vector: np.ndarray
+    """(3,) m, from its start to its end in the rest pose."""
+    axis_degrees: np.ndarray
+    """(3,) the rotation C as angles about fixed x, y, z."""
+    dof: Tuple[str, ...]
+    """Which of rx, ry, rz an AMC frame gives, in its order."""
+
+
+class AsfSkeleton(NamedTuple):
+    """An ASF file: bones, parents first."""
+
+    path: str
+    metres: float
+    """Metres of one length unit."""
+    is_degrees: bool
+    root_order: Tuple[str, ...]
+    root_axis_degrees: np.ndarray
+    bones: Tuple[Bone, ...]
+    parents: Dict[str, str]
+
+
+def _sections(text: str) -> Dict[str, List[List[str]]]:
+    """The lines of each ``:keyword`` section as lists of words; comments dropped."""
+    sections: Dict[str, List[List[str]]] = {}
+    current: List[List[str]] = []
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split()
+        if not words:
+            continue
+        if words[0].startswith(":"):
+            current = sections.setdefault(words[0][1:].lower(), [])
+            words = words[1:]
+        if words:
+            current.append(words)
+    return sections
+
+
+def _floats(words: List[str], count: int, what: str) -> np.ndarray:
+    """The first ``count`` words as numbers."""
+    try:
+        values = np.array([float(word) for word in words[:count]])
+    except ValueError:
+        raise MotionFileError(f"{what}: '{' '.join(words)}' are not numbers") from None
+    if len(values) != count or not np.isfinite(values).all():
+        raise MotionFileError(f"{what}: needs {count} finite numbers, has '{' '.join(words)}'")
+    return values
+
+
+def _parse_bone(lines: List[List[str]], metres: float, where: str) -> Bone:
+    """One ``begin … end`` block of the bone section."""
+    fields = {words[0].lower(): words[1:] for words in lines}
+    missing = [key for key in ("name", "direction", "length", "axis") if not fields.get(key)]
+    if missing:
+        raise MotionFileError(f"{where}: a bone has no {', '.join(missing)}")
+    name = fields["name"][0]
+    direction = _floats(fields["direction"], 3, f"{where}, bone '{name}', direction")
+    length = _floats(fields["length"], 1, f"{where}, bone '{name}', length")[0]
+    axis = _floats(fields["axis"], 3, f"{where}, bone '{name}', axis")
+    dof = tuple(word.lower() for word in fields.get("dof", []))
+    unknown = [word for word in dof if word not in _AXES]
+    if unknown:
+        raise MotionFileError(f"{where}, bone '{name}': dof {', '.join(unknown)} is not one of rx, ry, rz")
+    norm = np.linalg.norm(direction)
+    return Bone(name, direction / (norm if norm > 0 else 1.0) * length * metres, axis, dof)
+
+
+def _parse_bones(lines: List[List[str]], metres: float, where: str) -> Dict[str, Bone]:
+    """All blocks of the bone section by name."""
+    bones: Dict[str, Bone] = {}
+    block: List[List[str]] = []
+    for words in lines:
+        if words[0].lower() == "begin":
+            block = []
+        elif words[0].lower() == "end":
+            bone = _parse_bone(block, metres, where)
+            bones[bone.name] = bone
+        else:
+            block.append(words)
+    return bones
+
+
+def read_asf(path: Path) -> AsfSkeleton:
+    """The skeleton in an ASF file; raises ``MotionFileError`` with the place of the first defect."""
+    where = f"skeleton '{Path(path).name}'"
+    try:
+        sections = _sections(Path(path).read_text(errors="replace"))
+    except OSError as error:
+        raise MotionFileError(f"{where}: {error.strerror or error}") from None
+    missing = [name for name in ("root", "bonedata", "hierarchy") if not sections.get(name)]
+    if missing:
+        raise MotionFileError(f"{where}: section :{missing[0]} is missing; is it an ASF file?")
+    units = {words[0].lower(): words[1:] for words in sections.get("units", [])}
+    length = _floats(units.get("length", ["1.0"]), 1, f"{where}, units length")[0]
+    if length <= 0:
+        raise MotionFileError(f"{where}: length unit {length} is not positive")
+    metres = INCH / length
+    bones = _parse_bones(sections["bonedata"], metres, where)
+    root = {words[0].lower(): words[1:] for words in sections["root"]}
+    parents, ordered = _hierarchy(sections["hierarchy"], bones, where)
+    return AsfSkeleton(
+        path=str(path),
+        metres=metres,
+        is_degrees=units.get("angle", ["deg"])[0].lower().startswith("deg"),
+        root_order=tuple(word.lower() for word in root.get("order", ["tx", "ty", "tz", "rx", "ry", "rz"])),
+        root_axis_degrees=_floats(root.get("orientation", ["0", "0", "0"]), 3, f"{where}, root orientation"),
+        bones=ordered,
+        parents=parents,
+    )
+
+
+def _hierarchy(lines: List[List[str]], bones: Dict[str, Bone], where: str) -> Tuple[Dict[str, str], Tuple[Bone, ...]]:
+    """Each bone's parent, and the bones with parents before children."""
+    parents: Dict[str, str] = {}
+    for parent, *children in lines:
+        for child in children:
+            if child not in bones:
+                raise MotionFileError(f"{where}: the hierarchy names bone '{child}', which is not defined")
+            parents[child] = parent
+    ordered: List[Bone] = []
+    known = {"root"}
+    while len(ordered) < len(parents):
+        ready = [name for name in parents if name not in known and parents[name] in known]
+        if not ready:
+            raise MotionFileError(f"{where}: the hierarchy does not hang together at '{sorted(set(parents) - known)[0]}'")
+        known.update(ready)
+        ordered.extend(bones[name] for name in ready)
+    return parents, tuple(ordered)
+
+
+_NAME = re.compile(r"^[ \t]*([A-Za-z_][\w.-]*)", re.MULTILINE)
+
+
+class AmcMotion(NamedTuple):
+    """An AMC file: the values of every frame."""
+
+    layout: Tuple[Tuple[str, int], ...]
+    """Bone names and how many values each has, in the order of the columns."""
+    values: np.ndarray
+    """(F, columns) as written."""
+    is_degrees: Optional[bool]
+    """What the file's own header says of its unit; None without one."""
+
+
+def read_amc(path: Path, skeleton: AsfSkeleton) -> AmcMotion:
+    """All frames of an AMC file whose bones are those of ``skeleton``; raises ``MotionFileError`` with the place of the first defect."""
+    where = f"motion '{Path(path).name}'"
+    try:
+        text = Path(path).read_text(errors="replace")
+    except OSError as error:
+        raise MotionFileError(f"{where}: {error.strerror or error}") from None
+    start = re.search(r"^[ \t]*\d+[ \t]*\r?$", text, re.MULTILINE)
+    if start is None:
+        raise MotionFileError(f"{where}: no frames; is it an AMC file?")
+    header, body = text[: start.start()].upper(), text[start.start() :]
+    layout = _frame_layout(body, skeleton, where)
+    return AmcMotion(layout, _frame_values(body, layout, where), _unit(header))
+
+
+def _unit(header: str) -> Optional[bool]:
+    """True for degrees, False for radians, None where the header is silent."""
+    if ":RADIANS" in header:
+        return False
+    return True if ":DEGREES" in header else None
+
+
+def _frame_layout(body: str, skeleton: AsfSkeleton, where: str) -> Tuple[Tuple[str, int], ...]:
+    """Names and value counts of the first frame, checked against the skeleton and against all other frames."""
+    first = re.split(r"^[ \t]*\d+[ \t]*\r?$", body, maxsplit=2, flags=re.MULTILINE)[1]
+    names = _NAME.findall(first)
+    counts = {bone.name: len(bone.dof) for bone in skeleton.bones}
+    counts["root"] = len(skeleton.root_order)
+    unknown = [name for name in names if name not in counts]
+    if unknown:
+        raise MotionFileError(f"{where}: bone '{unknown[0]}' is not in skeleton '{Path(skeleton.path).name}'")
+    if "root" not in names:
+        raise MotionFileError(f"{where}: the first frame has no root")
+    return tuple((name, counts[name]) for name in names)
+
+
+def _frame_values(body: str, layout: Tuple[Tuple[str, int], ...], where: str) -> np.ndarray:
+    """(F, columns) numbers, the frame number dropped."""
+    names = _NAME.findall(body)
+    frames, rest = divmod(len(names), len(layout))
+    expected = [name for name, _ in layout]
+    columns = 1 + sum(count for _, count in layout)
+    if rest == 0 and names == expected * frames:
+        values = _parse_numbers(_NAME.sub("", body))
+        if values is not None and len(values) == frames * columns:
+            return values.reshape(frames, columns)[:, 1:]
+    raise MotionFileError(f"{where}: {_first_defect(body, layout)}")
+
+
+def _parse_numbers(text: str) -> Optional[np.ndarray]:
+    """All numbers of a text of nothing else, or None."""
+    try:
+        return np.array(text.split(), dtype=np.float64)
+    except ValueError:
+        return None
+
+
+def _first_defect(body: str, layout: Tuple[Tuple[str, int], ...]) -> str:
+    """What is wrong with the first frame that is not like the first."""
+    expected = dict(layout)
+    seen: List[str] = []
+    frame = "?"
+    for line in body.splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if len(words) == 1 and words[0].isdigit():
+            if seen and len(seen) != len(layout):
+                break
+            frame, seen = words[0], []
+            continue
+        name, numbers = words[0], words[1:]
+        if name not in expected:
+            return f"frame {frame}: unexpected '{name}'"
+        if len(numbers) != expected[name] or _parse_numbers(" ".join(numbers)) is None:
+            return f"frame {frame}, bone '{name}': needs {expected[name]} numbers, has '{' '.join(numbers)}'"
+        seen.append(name)
+    return f"frame {frame} has {len(seen)} of {len(layout)} bones; is the file cut off?"
+
+
+def _fixed_axis_rotation(angles: Tensor) -> Tensor:
+    """The rotation (..., 4) about fixed x, then y, then z by ``angles`` (..., 3) in radians."""
+    half = 0.5 * angles
+    (cx, cy, cz), (sx, sy, sz) = half.cos().unbind(-1), half.sin().unbind(-1)
+    return torch.stack(
+        (
+            cx * cy * cz + sx * sy * sz,
+            sx * cy * cz - cx * sy * sz,
+            cx * sy * cz + sx * cy * sz,
+            cx * cy * sz - sx * sy * cz,
+        ),
+        dim=-1,
+    )
+
+
+def _angles(values: Tensor, dof: Tuple[str, ...], scale: float) -> Tensor:
+    """(F, 3) angles about x, y, z in radians from the columns of one bone; axes that it lacks are zero."""
+    angles = values.new_zeros(len(values), 3)
+    for column, name in enumerate(dof):
+        if name in _AXES:
+            angles[:, _AXES[name]] = values[:, column] * scale
+    return angles
+
+
+def _pose(skeleton: AsfSkeleton, motion: AmcMotion) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
+    """World start (F, 3) m and world rotation (F, 4) of each bone, in the file's axes, by name."""
+    is_degrees = skeleton.is_degrees if motion.is_degrees is None else motion.is_degrees
+    unit = float(np.pi / 180.0) if is_degrees else 1.0
+    columns: Dict[str, Tensor] = {}
+    begin = 0
+    for name, count in motion.layout:
+        columns[name] = torch.from_numpy(np.ascontiguousarray(motion.values[:, begin : begin + count]))
+        begin += count
+    root = columns["root"]
+    start = root.new_zeros(len(root), 3)
+    for column, name in enumerate(skeleton.root_order):
+        if name in _POSITIONS:
+            start[:, _POSITIONS[name]] = root[:, column] * skeleton.metres
+    orientation = _fixed_axis_rotation(torch.from_numpy(skeleton.root_axis_degrees * np.pi / 180.0))
+    starts, quats, ends = (
+        {"root": start},
+        {"root": rotations.multiply(_fixed_axis_rotation(_angles(root, skeleton.root_order, unit)), orientation)},
+        {"root": start},
+    )
+    for bone in skeleton.bones:
+        parent = skeleton.parents[bone.name]
+        quat = quats[parent]
+        if bone.name in columns and bone.dof:
+            frame = _fixed_axis_rotation(torch.from_numpy(bone.axis_degrees * np.pi / 180.0))
+            turn = _fixed_axis_rotation(_angles(columns[bone.name], bone.dof, unit))
+            quat = rotations.multiply(quat, rotations.multiply(rotations.multiply(frame, turn), rotations.conjugate(frame)))
+        starts[bone.name], quats[bone.name] = ends[parent], quat
+        ends[bone.name] = ends[parent] + rotations.rotate(quat, torch.from_numpy(bone.vector))
+    return starts, quats
+
+
+def _rest_positions(skeleton: AsfSkeleton) -> Tensor:
+    """(B, 3) m: where the humanoid's joints are in the rest pose, our axes."""
+    starts: Dict[str, np.ndarray] = {"root": np.zeros(3)}
+    ends: Dict[str, np.ndarray] = {"root": np.zeros(3)}
+    for bone in skeleton.bones:
+        starts[bone.name] = ends[skeleton.parents[bone.name]]
+        ends[bone.name] = starts[bone.name] + bone.vector
+    return to_upright(torch.from_numpy(np.stack([starts[BONE_OF_BODY[body][0]] for body in BODY_NAMES])))
+
+
+def find_skeleton(amc: Path) -> Path:
+    """The ASF file that belongs to an AMC file: of the same stem, of the subject's name, or the only one in the folder."""
+    folder = Path(amc).parent
+    stem = Path(amc).stem
+    candidates = sorted(folder.glob("*.asf")) + sorted(folder.glob("*.ASF"))
+    for wanted in (stem, stem.rsplit("_", 1)[0], stem.split("_", 1)[-1], folder.name):
+        for candidate in candidates:
+            if candidate.stem == wanted:
+                return candidate
+    if len(candidates) == 1:
+        return candidates[0]
+    names = ", ".join(candidate.name for candidate in candidates) or "none"
+    raise MotionFileError(f"motion '{Path(amc).name}': no ASF skeleton of its name in its folder (there: {names})")
+
+
+def load_amc(path: Path, skeleton_path: Optional[Path] = None, fps: float = CMU_FPS) -> Recording:
+    """The clip in an AMC file on the skeleton of ``skeleton_path`` (looked for beside it if not given), at ``fps`` frames per second."""
+    path = Path(path)
+    skeleton = read_asf(Path(skeleton_path) if skeleton_path else find_skeleton(path))
+    needed = {name for pair in BONE_OF_BODY.values() for name in pair} - {"root"}
+    lacking = sorted(needed - {bone.name for bone in skeleton.bones})
+    if lacking:
+        raise MotionFileError(
+            f"skeleton '{Path(skeleton.path).name}': bones {', '.join(lacking)} are missing; only CMU's bone names are known"
+        )
+    starts, quats = _pose(skeleton, read_amc(path, skeleton))
+    recording = Recording(
+        name=path.stem,
+        positions=to_upright(torch.stack([starts[BONE_OF_BODY[body][0]] for body in BODY_NAMES], dim=1)).float(),
+        quats=quats_to_upright(torch.stack([quats[BONE_OF_BODY[body][1]] for body in BODY_NAMES], dim=1)).float(),
+        rest=_rest_positions(skeleton).float(),
+        fps=fps,
+        skeleton=skeleton.path,
+        source=f"ASF/AMC {path.name}",
+    )
+    return checked(recording)

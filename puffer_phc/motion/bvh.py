@@ -1,0 +1,383 @@
+"""BVH files of any hierarchy, read through a joint map that says which joint is which.
+
+Maps for the two BVH conversions of the CMU database and for Mixamo-like skeletons are built in; another is a small JSON file with the fields
+of ``JointMap``. A BVH joint turns by its channels in the order they are listed, each about its own already turned axis.
+"""
+
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_phc import rotations
+from puffer_phc.errors import MotionFileError
+from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
+
+_ROTATIONS = {"xrotation": 0, "yrotation": 1, "zrotation": 2}
+_POSITIONS = {"xposition": 0, "yposition": 1, "zposition": 2}
+
+
+class Joint(NamedTuple):
+    """One joint of a BVH hierarchy; an End Site is a joint without channels, named after its parent with ``.end``."""
+
+    name: str
+    parent: int
+    offset: Tuple[float, float, float]
+    """In the parent's frame, file units."""
+    channels: Tuple[str, ...]
+    """Lower-case channel names in the order of the columns."""
+    column: int
+    """The first column of its channels."""
+
+
+class BvhMotion(NamedTuple):
+    """A BVH file as written."""
+
+    joints: Tuple[Joint, ...]
+    """Parents before children."""
+    values: np.ndarray
+    """(F, columns)."""
+    fps: float
+
+
+class JointMap(NamedTuple):
+    """How a family of BVH files is to be read."""
+
+    name: str
+    joints: Dict[str, str]
+    """For each body of the humanoid the joint at its place, ``NAME.end`` for an End Site. A prefix up to ``:`` is ignored."""
+    turns: Dict[str, str]
+    """For bodies that take the rotation of another joint than the one at their place."""
+    metres: float
+    """Metres of one file unit."""
+    rest_frame: Optional[int] = None
+    """The frame that shows the T-pose; None: the T-pose is the hierarchy with all rotations zero."""
+    skip_frames: int = 0
+    """Frames at the start that are no motion (an added T-pose)."""
+    offsets: Dict[str, Tuple[str, float]] = {}
+    """Joints whose offset is that of another joint times a factor: mends hierarchies from which a bone was dropped."""
+
+
+def _sided(pairs: Dict[str, str], left: str, right: str) -> Dict[str, str]:
+    """``pairs`` with ``*`` in body and joint names replaced once for each side."""
+    both = [(body.replace("*", "L"), joint.replace("*", left)) for body, joint in pairs.items()]
+    both += [(body.replace("*", "R"), joint.replace("*", right)) for body, joint in pairs.items() if "*" in body]
+    return dict(both)
+
+
+CMU_MOTIONBUILDER = JointMap(
+    name="CMU, MotionBuilder-friendly",
+    joints=_sided(
+        {
+            "Pelvis": "Hips",
+            "*_Hip": "*UpLeg",
+            "*_Knee": "*Leg",
+            "*_Ankle": "*Foot",
+            "*_Toe": "*ToeBase",
+            "Torso": "LowerBack",
+            "Spine": "Spine",
+            "Chest": "Spine1",
+            "Neck": "Neck",
+            "Head": "Head",
+            "*_Thorax": "*Shoulder",
+            "*_Shoulder": "*Arm",
+            "*_Elbow": "*ForeArm",
+            "*_Wrist": "*Hand",
+            "*_Hand": "*HandIndex1",
+        },
+        "Left",
+        "Right",
+    ),
+    turns={"L_Hand": "LeftHand", "R_Hand": "RightHand"},
+    metres=0.0254 / 0.45,
+    skip_frames=1,
+    offsets={
+        "Neck": ("Spine1", 1.0),
+        "LeftShoulder": ("Spine1", 1.0),
+        "RightShoulder": ("Spine1", 1.0),
+        "LeftHand": ("LeftHand", 1.5),
+        "RightHand": ("RightHand", 1.5),
+    },
+)
+"""Bruce Hahne's conversion with the performer's own bones. It has lost two bones: the thorax (as long as the one under it in every CMU skeleton)
+and the wrist (half as long as the radius)."""
+
+CMU_DAZ = JointMap(
+    name="CMU, Daz-friendly",
+    joints=_sided(
+        {
+            "Pelvis": "hip",
+            "*_Hip": "*Thigh",
+            "*_Knee": "*Shin",
+            "*_Ankle": "*Foot",
+            "*_Toe": "*Foot.end",
+            "Torso": "hip",
+            "Spine": "abdomen",
+            "Chest": "chest",
+            "Neck": "neck",
+            "Head": "head",
+            "*_Thorax": "*Collar",
+            "*_Shoulder": "*Shldr",
+            "*_Elbow": "*ForeArm",
+            "*_Wrist": "*Hand",
+            "*_Hand": "*Mid1",
+        },
+        "l",
+        "r",
+    ),
+    turns={"Torso": "abdomen", "Spine": "abdomen", "L_Toe": "lFoot", "R_Toe": "rFoot", "L_Hand": "lHand", "R_Hand": "rHand"},
+    metres=0.01,
+    skip_frames=1,
+)
+"""Bruce Hahne's conversion to one common skeleton, in centimetres."""
+
+MIXAMO = JointMap(
+    name="Mixamo",
+    joints=_sided(
+        {
+            "Pelvis": "Hips",
+            "*_Hip": "*UpLeg",
+            "*_Knee": "*Leg",
+            "*_Ankle": "*Foot",
+            "*_Toe": "*ToeBase",
+            "Torso": "Spine",
+            "Spine": "Spine1",
+            "Chest": "Spine2",
+            "Neck": "Neck",
+            "Head": "Head",
+            "*_Thorax": "*Shoulder",
+            "*_Shoulder": "*Arm",
+            "*_Elbow": "*ForeArm",
+            "*_Wrist": "*Hand",
+            "*_Hand": "*HandMiddle1",
+        },
+        "Left",
+        "Right",
+    ),
+    turns={"L_Hand": "LeftHand", "R_Hand": "RightHand"},
+    metres=0.01,
+)
+"""Skeletons with Mixamo's joint names, in centimetres, T-pose at zero."""
+
+BUILT_IN_MAPS: Tuple[JointMap, ...] = (CMU_MOTIONBUILDER, CMU_DAZ, MIXAMO)
+
+
+def read_joint_map(path: Path) -> JointMap:
+    """A joint map from a JSON file: an object with the fields of ``JointMap``; ``turns`` and what follows ``metres`` may be left out."""
+    where = f"joint map '{Path(path).name}'"
+    try:
+        fields = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise MotionFileError(f"{where}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise MotionFileError(f"{where}: {error}") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("joints"), dict):
+        raise MotionFileError(f"{where}: needs an object with 'joints', for each body the name of a joint")
+    unknown = sorted(set(fields) - set(JointMap._fields))
+    if unknown:
+        raise MotionFileError(f"{where}: unknown field '{unknown[0]}'; known: {', '.join(JointMap._fields)}")
+    missing = [body for body in BODY_NAMES if body not in fields["joints"]]
+    if missing:
+        raise MotionFileError(f"{where}: 'joints' names no joint for {', '.join(missing)}")
+    if not isinstance(fields.get("metres"), (int, float)) or not fields["metres"] > 0:
+        raise MotionFileError(f"{where}: 'metres' (of one file unit) must be a positive number")
+    offsets = {joint: (other, float(factor)) for joint, (other, factor) in fields.get("offsets", {}).items()}
+    return JointMap(**{**{"name": Path(path).stem, "turns": {}}, **fields, "offsets": offsets})
+
+
+def read_bvh(path: Path) -> BvhMotion:
+    """The hierarchy and frames of a BVH file; raises ``MotionFileError`` with the first defect."""
+    where = f"motion '{Path(path).name}'"
+    try:
+        text = Path(path).read_text(errors="replace")
+    except OSError as error:
+        raise MotionFileError(f"{where}: {error.strerror or error}") from None
+    parts = re.split(r"^\s*MOTION\s*$", text, maxsplit=1, flags=re.MULTILINE)
+    if len(parts) != 2 or "HIERARCHY" not in parts[0]:
+        raise MotionFileError(f"{where}: no HIERARCHY or no MOTION; is it a BVH file?")
+    joints = _hierarchy(parts[0].split(), where)
+    header = re.match(r"\s*Frames:\s*(\d+)\s+Frame\s+Time:\s*(\S+)", parts[1], re.IGNORECASE)
+    if header is None:
+        raise MotionFileError(f"{where}: 'Frames:' or 'Frame Time:' is missing after MOTION")
+    try:
+        frame_time = float(header.group(2))
+    except ValueError:
+        frame_time = 0.0
+    if not 1e-4 < frame_time < 1.0:
+        raise MotionFileError(f"{where}: frame time '{header.group(2)}' is not a number of seconds")
+    values = _values(parts[1][header.end() :], joints, int(header.group(1)), where)
+    return BvhMotion(joints, values, 1.0 / frame_time)
+
+
+def _values(text: str, joints: Sequence[Joint], frames: int, where: str) -> np.ndarray:
+    """(F, columns) numbers of the motion part."""
+    columns = sum(len(joint.channels) for joint in joints)
+    try:
+        values = np.array(text.split(), dtype=np.float64)
+    except ValueError as error:
+        raise MotionFileError(f"{where}: {error}") from None
+    if len(values) != frames * columns or frames == 0:
+        raise MotionFileError(f"{where}: {len(values)} numbers, {frames} frames of {columns} channels need {frames * columns}; is it cut off?")
+    return values.reshape(frames, columns)
+
+
+def _hierarchy(words: List[str], where: str) -> Tuple[Joint, ...]:
+    """The joints of the hierarchy part, which is given as words."""
+    joints: List[Joint] = []
+    stack: List[int] = []
+    name = ""
+    offset: Tuple[float, float, float] = (0.0, 0.0, 0.0)
+    column = position = 0
+    try:
+        while position < len(words):
+            word = words[position].upper()
+            if word in ("ROOT", "JOINT"):
+                name = words[position + 1]
+                joints.append(Joint(name, stack[-1] if stack else -1, offset, (), column))
+                position += 2
+            elif word == "END":
+                joints.append(Joint(f"{joints[stack[-1]].name}.end", stack[-1], offset, (), column))
+                position += 2
+            elif word == "OFFSET":
+                x, y, z = (float(value) for value in words[position + 1 : position + 4])
+                joints[-1] = joints[-1]._replace(offset=(x, y, z))
+                position += 4
+            elif word == "CHANNELS":
+                count = int(words[position + 1])
+                channels = tuple(channel.lower() for channel in words[position + 2 : position + 2 + count])
+                unknown = [channel for channel in channels if channel not in _ROTATIONS and channel not in _POSITIONS]
+                if unknown or len(channels) != count:
+                    raise MotionFileError(f"{where}: joint '{joints[-1].name}' has an unknown channel '{unknown[0] if unknown else 'end of file'}'")
+                joints[-1] = joints[-1]._replace(channels=channels)
+                column += count
+                position += 2 + count
+            elif word == "{":
+                stack.append(len(joints) - 1)
+                position += 1
+            elif word == "}":
+                stack.pop()
+                position += 1
+            else:
+                position += 1
+    except (ValueError, IndexError):
+        raise MotionFileError(f"{where}: the hierarchy is damaged near '{' '.join(words[position : position + 4])}'") from None
+    if not joints or stack:
+        raise MotionFileError(f"{where}: the hierarchy is not closed")
+    return tuple(joints)
+
+
+def _short(name: str) -> str:
+    """A joint name without its namespace."""
+    return name.rsplit(":", 1)[-1]
+
+
+def choose_map(motion: BvhMotion, where: str) -> JointMap:
+    """The built-in map whose joints are all in the file."""
+    names = {_short(joint.name) for joint in motion.joints}
+    for joint_map in BUILT_IN_MAPS:
+        if set(joint_map.joints.values()) <= names:
+            return joint_map
+    known = ", ".join(joint_map.name for joint_map in BUILT_IN_MAPS)
+    raise MotionFileError(f"{where}: its joints fit none of the built-in maps ({known}); write a joint map and name it with --map")
+
+
+def _turns(joint: Joint, values: Tensor) -> Optional[Tensor]:
+    """The joint's rotation (F, 4) in its parent's frame; None if it has no rotation channels."""
+    quat = None
+    for index, channel in enumerate(joint.channels):
+        if channel in _ROTATIONS:
+            half = values[:, joint.column + index] * (0.5 * np.pi / 180.0)
+            turn = torch.zeros(len(values), 4, dtype=values.dtype)
+            turn[:, 0], turn[:, 1 + _ROTATIONS[channel]] = half.cos(), half.sin()
+            quat = turn if quat is None else rotations.multiply(quat, turn)
+    return quat
+
+
+def _pose(joints: Sequence[Joint], values: Tensor, needed: "set[int]") -> Tuple[Dict[int, Tensor], Dict[int, Tensor]]:
+    """World positions (F, 3), file units, and rotations (F, 4) of the joints in ``needed``, which holds all their ancestors."""
+    positions: Dict[int, Tensor] = {}
+    quats: Dict[int, Tensor] = {}
+    identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=values.dtype).expand(len(values), 4)
+    for index in sorted(needed):
+        joint = joints[index]
+        offset = torch.tensor(joint.offset, dtype=values.dtype).repeat(len(values), 1)
+        moved = [(_POSITIONS[name], joint.column + i) for i, name in enumerate(joint.channels) if name in _POSITIONS]
+        for axis, column in moved if joint.parent < 0 else []:
+            offset[:, axis] = values[:, column]
+        turn = _turns(joint, values)
+        if joint.parent < 0:
+            positions[index], quats[index] = offset, identity if turn is None else turn
+            continue
+        parent = quats[joint.parent]
+        positions[index] = positions[joint.parent] + rotations.rotate(parent, offset)
+        quats[index] = parent if turn is None else rotations.multiply(parent, turn)
+    return positions, quats
+
+
+def _with_offsets(joints: Sequence[Joint], joint_map: JointMap) -> Tuple[Joint, ...]:
+    """The joints with the offsets that the map replaces."""
+    offsets = {_short(joint.name): joint.offset for joint in joints}
+    mended = []
+    for joint in joints:
+        other, factor = joint_map.offsets.get(_short(joint.name), (_short(joint.name), 1.0))
+        x, y, z = offsets[other]
+        mended.append(joint._replace(offset=(factor * x, factor * y, factor * z)))
+    return tuple(mended)
+
+
+def _with_ancestors(joints: Sequence[Joint], wanted: Sequence[int]) -> "set[int]":
+    """``wanted`` and everything above it."""
+    needed: "set[int]" = set()
+    for index in wanted:
+        while index >= 0 and index not in needed:
+            needed.add(index)
+            index = joints[index].parent
+    return needed
+
+
+def load_bvh(path: Path, joint_map: Optional[JointMap] = None, fps: Optional[float] = None) -> Recording:
+    """The clip in a BVH file through ``joint_map`` (chosen by joint names if not given); ``fps`` overrides the file's rate."""
+    path = Path(path)
+    where = f"motion '{path.name}'"
+    motion = read_bvh(path)
+    joint_map = joint_map or choose_map(motion, where)
+    index = {_short(joint.name): i for i, joint in reversed(list(enumerate(motion.joints)))}
+    joints = _with_offsets(motion.joints, joint_map)
+    places = [_index(index, joint_map.joints[body], joint_map, where) for body in BODY_NAMES]
+    turners = [_index(index, joint_map.turns.get(body, joint_map.joints[body]), joint_map, where) for body in BODY_NAMES]
+    needed = _with_ancestors(joints, places + turners)
+    values = torch.from_numpy(motion.values)
+    rest_values = values[:1] * 0.0 if joint_map.rest_frame is None else values[joint_map.rest_frame : joint_map.rest_frame + 1]
+    rest, rest_quats = _pose(joints, rest_values, needed)
+    positions, quats = _pose(joints, values[joint_map.skip_frames :], needed)
+    relative = [rotations.multiply(quats[i], rotations.conjugate(rest_quats[i])) for i in turners]
+    rest_places = torch.cat([rest[i] for i in places]) * joint_map.metres
+    recording = Recording(
+        name=path.stem,
+        positions=to_upright(torch.stack([positions[i] for i in places], dim=1) * joint_map.metres).float(),
+        quats=quats_to_upright(torch.stack(relative, dim=1)).float(),
+        rest=to_upright(rest_places).float(),
+        fps=fps or motion.fps,
+        skeleton=f"{joint_map.name} {_signature(joints)}",
+        source=f"BVH ({joint_map.name}) {path.name}",
+    )
+    return checked(recording)
+
+
+def _signature(joints: Sequence[Joint]) -> str:
+    """A text that two files share if their bones have the same lengths."""
+    lengths = " ".join(f"{value:.3f}" for joint in joints[1:] for value in joint.offset)
+    return f"{zlib.crc32(lengths.encode()):08x}"
+
+
+def _index(index: Dict[str, int], name: str, joint_map: Union[JointMap, None], where: str) -> int:
+    """The index of a joint by name."""
+    if name not in index:
+        raise MotionFileError(f"{where}: has no joint '{name}', which map '{joint_map.name if joint_map else ''}' names; it has {', '.join(index)}")
+    return index[name]

@@ -1,0 +1,59 @@
+"""A performance as captured, whatever file it came from: joint positions and rotations under our body names.
+
+Importers (``asf_amc``, ``bvh``) end here and the retargeting starts here, so that neither knows of the other.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from puffer_phc.errors import MotionFileError
+from puffer_phc.humanoid.skeleton import NUM_BODIES
+
+
+class Recording(NamedTuple):
+    """One captured clip on the performer's own skeleton, in our axes (x forward, y left, z up) and metres.
+
+    Every body of the humanoid has a joint here; an importer names the nearest one where the performer's skeleton has no equal.
+    """
+
+    name: str
+    positions: Tensor
+    """(F, B, 3) m, where each body's joint is in the world."""
+    quats: Tensor
+    """(F, B, 4) world rotation of each bone relative to its own rest pose, a T-pose."""
+    rest: Tensor
+    """(B, 3) m, joint positions in the rest pose."""
+    fps: float
+    skeleton: str
+    """Clips with the same text share one performer, hence one scale."""
+    source: str
+    """Where the clip comes from."""
+
+
+def to_upright(vectors: Tensor) -> Tensor:
+    """Vectors (..., 3) of x-left, y-up, z-forward axes (ASF, BVH, SMPL) in ours: x forward, y left, z up."""
+    return vectors[..., [2, 0, 1]]
+
+
+def quats_to_upright(quats: Tensor) -> Tensor:
+    """Rotations (..., 4) relative to a rest pose in x-left, y-up, z-forward axes, as rotations in ours."""
+    return quats[..., [0, 3, 1, 2]]
+
+
+def checked(recording: Recording, minimum_frames: int = 2) -> Recording:
+    """The recording itself, if it is long enough, finite and of human size; raises ``MotionFileError`` otherwise."""
+    frames = len(recording.positions)
+    if frames < minimum_frames:
+        raise MotionFileError(f"clip '{recording.name}': {frames} frame(s), at least {minimum_frames} are needed")
+    if not (torch.isfinite(recording.positions).all() and torch.isfinite(recording.quats).all()):
+        raise MotionFileError(f"clip '{recording.name}': holds values that are not finite")
+    if recording.positions.shape[1:] != (NUM_BODIES, 3):
+        raise MotionFileError(f"clip '{recording.name}': {recording.positions.shape[1]} joints, {NUM_BODIES} are needed")
+    height = float(recording.rest[:, 2].max() - recording.rest[:, 2].min())
+    if not 0.5 < height < 3.0:
+        raise MotionFileError(f"clip '{recording.name}': the performer is {height:.3g} m tall in the rest pose; is the length unit wrong?")
+    if not recording.fps > 0:
+        raise MotionFileError(f"clip '{recording.name}': frame rate {recording.fps} is not positive")
+    return recording

@@ -1,0 +1,139 @@
+"""Spine, shoulders and arms: a fit to joint positions with the captured rotations as prior, all frames at once.
+
+Each joint turns away from its prior by a small rotation δ. The fit minimises Σ w·|p(δ) − target|² + Σ |δ|²/σ² by Gauss–Newton in its dual form:
+there are fewer target coordinates than joint angles, so the linear system solved per frame is the smaller one. Nothing couples the frames; smooth
+targets and a smooth prior give a smooth fit.
+"""
+
+from typing import Dict, List, Tuple
+
+import torch
+from torch import Tensor
+
+from puffer_phc import rotations
+from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, PARENTS, body_ids
+from puffer_phc.motion.legs import unit
+
+ITERATIONS = 3
+
+DEVIATIONS: Dict[str, float] = {
+    "Torso": 0.12,
+    "Spine": 0.12,
+    "Chest": 0.12,
+    "Neck": 0.25,
+    "L_Thorax": 0.25,
+    "R_Thorax": 0.25,
+    "L_Shoulder": 0.5,
+    "R_Shoulder": 0.5,
+    "L_Elbow": 0.5,
+    "R_Elbow": 0.5,
+}
+"""rad: by how much each joint may turn away from its captured rotation at the cost of one tolerance of position."""
+
+TOLERANCES: Dict[str, float] = {
+    "Chest": 0.08,
+    "Head": 0.03,
+    "L_Shoulder": 0.03,
+    "R_Shoulder": 0.03,
+    "L_Elbow": 0.03,
+    "R_Elbow": 0.03,
+    "L_Wrist": 0.015,
+    "R_Wrist": 0.015,
+}
+"""m: by how much each joint may miss its target at the same cost. The trunk's joints mean different places on different skeletons."""
+
+ARM_BONES: Tuple[Tuple[str, str], ...] = (
+    ("L_Shoulder", "L_Elbow"),
+    ("L_Elbow", "L_Wrist"),
+    ("R_Shoulder", "R_Elbow"),
+    ("R_Elbow", "R_Wrist"),
+)
+"""Bones whose captured direction counts, not their rotation from the rest pose, and the joint at their end."""
+
+_FREE: List[int] = body_ids(tuple(DEVIATIONS))
+_AIMED: List[int] = body_ids(tuple(TOLERANCES))
+_UPPER: List[int] = [body for body in range(len(BODY_NAMES)) if BODY_NAMES[body].split("_")[-1] not in ("Hip", "Knee", "Ankle", "Toe")]
+
+
+def _is_ancestor(body: int, joint: int) -> bool:
+    """Whether turning ``body`` moves the origin of ``joint``."""
+    while joint > 0:
+        joint = PARENTS[joint]
+        if joint == body:
+            return True
+    return False
+
+
+_MOVES = torch.tensor([[_is_ancestor(body, joint) for body in _FREE] for joint in _AIMED], dtype=torch.float32)
+
+
+def shortest_turn(start: Tensor, end: Tensor) -> Tensor:
+    """The smallest rotation (..., 4) that takes direction ``start`` to ``end`` (..., 3 each)."""
+    start, end = unit(start), unit(end)
+    quat = torch.cat((1.0 + (start * end).sum(-1, keepdim=True), rotations.cross(start, end)), dim=-1)
+    return rotations.normalize(quat)
+
+
+def prior_rotations(quats: Tensor, rest: Tensor) -> Tensor:
+    """World rotations (F, B, 4) as captured, with the arms' bones in their captured directions although the rest poses differ."""
+    prior = quats.clone()
+    for body, end in ARM_BONES:
+        index, tip = BODY_NAMES.index(body), BODY_NAMES.index(end)
+        own = torch.as_tensor(OFFSETS[tip], dtype=quats.dtype)
+        turn = shortest_turn(own, rest[tip] - rest[index])
+        prior[:, index] = rotations.multiply(quats[:, index], turn.expand(len(quats), 4))
+    return prior
+
+
+def _local(quats: Tensor) -> Tensor:
+    """Child-to-parent rotations (F, B, 4) from world rotations."""
+    parents = torch.tensor(PARENTS[1:])
+    return torch.cat((quats[:, :1], rotations.multiply(rotations.conjugate(quats[:, parents]), quats[:, 1:])), dim=1)
+
+
+def _forward(root: Tensor, local: Tensor) -> Tuple[Tensor, Tensor]:
+    """World positions (F, B, 3) and rotations (F, B, 4) of the upper body; other bodies stay at zero."""
+    positions = root.new_zeros(len(root), len(BODY_NAMES), 3)
+    quats = root.new_zeros(len(root), len(BODY_NAMES), 4)
+    positions[:, 0], quats[:, 0] = root, local[:, 0]
+    for body in _UPPER[1:]:
+        parent = PARENTS[body]
+        offset = torch.as_tensor(OFFSETS[body], dtype=root.dtype)
+        positions[:, body] = positions[:, parent] + rotations.rotate(quats[:, parent], offset.expand_as(root))
+        quats[:, body] = rotations.multiply(quats[:, parent], local[:, body])
+    return positions, quats
+
+
+def _jacobian(positions: Tensor, quats: Tensor) -> Tensor:
+    """(F, 3·targets, 3·joints): how targets move when a joint turns about its own axes, m/rad."""
+    axes = rotations.to_matrix(quats[:, _FREE])
+    arms = positions[:, _AIMED, None] - positions[:, None, _FREE]
+    moved = rotations.cross(axes.transpose(-1, -2)[:, None], arms[:, :, :, None])
+    moved = moved * _MOVES[None, :, :, None, None]
+    return moved.permute(0, 1, 4, 2, 3).reshape(len(positions), 3 * len(_AIMED), 3 * len(_FREE))
+
+
+def fit_upper_body(root: Tensor, captured: Tensor, targets: Tensor, rest: Tensor) -> Tensor:
+    """World rotations (F, B, 4) whose upper body comes near ``targets`` (F, B, 3) m; ``root`` is (F, 3) m and ``captured`` (F, B, 4).
+
+    Head and hands keep their captured world rotations; rotations of the legs are returned as captured.
+    """
+    prior_world = prior_rotations(captured, rest)
+    prior = _local(prior_world)
+    local = prior.clone()
+    variance = torch.tensor(list(DEVIATIONS.values())).repeat_interleave(3).square()
+    noise = torch.tensor(list(TOLERANCES.values())).repeat_interleave(3).square()
+    for _ in range(ITERATIONS):
+        positions, quats = _forward(root, local)
+        jacobian = _jacobian(positions, quats)
+        deviation = rotations.to_rotation_vector(rotations.multiply(rotations.conjugate(prior[:, _FREE]), local[:, _FREE])).flatten(1)
+        miss = (targets[:, _AIMED] - positions[:, _AIMED]).flatten(1) + torch.einsum("fij,fj->fi", jacobian, deviation)
+        weighted = jacobian * variance
+        system = weighted @ jacobian.transpose(1, 2) + torch.diag(noise)
+        solution = torch.cholesky_solve(miss[:, :, None], torch.linalg.cholesky(system))
+        delta = (weighted.transpose(1, 2) @ solution).squeeze(-1).unflatten(1, (len(_FREE), 3))
+        local[:, _FREE] = rotations.multiply(prior[:, _FREE], rotations.from_rotation_vector(delta))
+    _, quats = _forward(root, local)
+    result = captured.clone()
+    result[:, _FREE] = quats[:, _FREE]
+    return result
