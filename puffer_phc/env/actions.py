@@ -59,8 +59,8 @@ class ActionMap:
     def target(self, action: Tensor, ahead: Reference, dof: DofState) -> Tensor:
         """Targets (N, D) that the drives can follow within the torque limit from the joint state ``dof``.
 
-        ``action`` (N, A) is clipped to [−1, 1]; ``ahead`` is the reference at the end of the control step. The lead (kd/kp)·ω cancels the lag
-        of a damped drive behind a moving target.
+        ``action`` (N, A) is clipped to [−1, 1]; ``ahead`` is the reference at the end of the control step. The lead (kd/kp)·ω cancels
+        the lag of a damped drive behind a moving target.
         """
         offset = self._scale * action.clamp(-1.0, 1.0)[:, self._columns]
         if self._is_residual:

@@ -114,17 +114,17 @@ def observation_size(num_future_frames: int) -> int:
 def _amp_joints(dofs: Tensor) -> Tensor:
     """The joints (N, 19, 3) of all but hands and toes from (N, D), by slices: an index list would travel to the device at each call."""
     joints = dofs.unflatten(-1, (NUM_DOFS // 3, 3))
-    starts = [0] + [joint + 1 for joint in _AMP_OMITTED_JOINTS]
-    stops = _AMP_OMITTED_JOINTS + [NUM_DOFS // 3]
+    starts = [0, *(joint + 1 for joint in _AMP_OMITTED_JOINTS)]
+    stops = [*_AMP_OMITTED_JOINTS, NUM_DOFS // 3]
     return torch.cat([joints[:, start:stop] for start, stop in zip(starts, stops)], dim=1)
 
 
 def amp_observation(pose: Pose, key_pos: Tensor) -> Tensor:
     """One step of what a motion discriminator sees (N, 196), in the heading frame.
 
-    ``key_pos`` (N, 4, 3) m are the world positions of ``skeleton.KEY_BODIES``. Columns: root height (1), root rotation in 6D (6), root linear and
-    angular velocity (6), joint rotations in 6D (114) and joint velocities (57) of all joints but hands and toes, key body positions relative
-    to the root (12). Adversarial motion priors, arXiv 2104.02180.
+    ``key_pos`` (N, 4, 3) m are the world positions of ``skeleton.KEY_BODIES``. Columns: root height (1), root rotation in 6D (6), root
+    linear and angular velocity (6), joint rotations in 6D (114) and joint velocities (57) of all joints but hands and toes, key body
+    positions relative to the root (12). Adversarial motion priors, arXiv 2104.02180.
     """
     view = _heading_view(pose.root_quat)
     root_sixd = rotations.tangent_normal(_turn_quats(view, pose.root_quat.unsqueeze(1))).flatten(1)

@@ -1,0 +1,218 @@
+"""The environment: N humanoids that imitate clips in one simulator, stepped together, everything on the simulator's device."""
+
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from puffer_phc.config import EnvConfig
+from puffer_phc.env.actions import ActionMap
+from puffer_phc.env.observations import observation, observation_size
+from puffer_phc.env.rewards import REWARD_TERMS, imitation_reward
+from puffer_phc.env.terminations import GRACE_STEPS, is_lost, tracking_error
+from puffer_phc.errors import ConfigError
+from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.sampler import Sampler
+from puffer_phc.sim.simulator import Simulator
+from puffer_phc.state import BodyState, Reference
+
+
+class StepResult(NamedTuple):
+    """What a control step led to. The tensors are the environment's own, rewritten in place by the next step."""
+
+    observation: Tensor
+    """(N, O) to act on next; in rows whose episode ended, of the new episode."""
+    reward: Tensor
+    """(N,)."""
+    terminated: Tensor
+    """(N,) bool: the episode ended because tracking failed or the state was lost."""
+    truncated: Tensor
+    """(N,) bool: the clip was over, and the humanoid still with it."""
+    final_observation: Tensor
+    """(N, O) of the state before resets: equal to ``observation`` where the episode goes on, zero where the state was not finite."""
+    reward_terms: Tensor
+    """(N, 5) in the order of ``rewards.REWARD_TERMS``."""
+
+
+class ImitationEnv:
+    """N humanoids imitating clips.
+
+    ``step`` does, in this order, which is a contract:
+
+    1. target from the action, and in residual mode from the reference at t + dt, clamped to what the drives can do;
+    2. the simulator advances by ``control_dt``; steps += 1; t = start + steps · control_dt;
+    3. the reference at t (looked up one step ahead, where observations need it anyway);
+    4. reward;
+    5. terminated where a body is lost after the first step, or the state is not finite; truncated where t has reached the clip's end;
+    6. the final observation, of the state that the action led to and the reference after t;
+    7. rows whose episode ended: the sampler draws clip and start, the simulator is placed on the reference there;
+    8. observation of the state as it is now, and of the reference at t + dt.
+
+    ``termination_distance`` m is how far a body may be off; with None nothing is ever lost. Tensors are allocated once and rewritten in
+    place; nothing waits for a GPU, so that a step can be recorded in a CUDA graph. Construction starts an episode in every row.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        motions: MotionLibrary,
+        sampler: Sampler,
+        config: EnvConfig,
+        termination_distance: Optional[float],
+    ) -> None:
+        if config.num_future_frames < 1:
+            raise ConfigError(f"env.num_future_frames is {config.num_future_frames}, but at least 1 frame has to be observed")
+        self.simulator, self.motions, self.sampler, self.config = simulator, motions, sampler, config
+        self.termination_distance = termination_distance
+        self.num_envs, self.device, self.control_dt = simulator.num_envs, simulator.device, simulator.control_dt
+        self._actions = ActionMap(config, simulator.gains)
+        self.action_size = self._actions.action_size
+        self.observation_size = observation_size(config.num_future_frames)
+        self._observe, self._reward = observation, imitation_reward
+        self._waits_are_free = self.device.type == "cpu"
+        self._allocate()
+        self.reset()
+
+    def _allocate(self) -> None:
+        n, k, device = self.num_envs, self.config.num_future_frames, self.device
+        self.clip_ids = torch.zeros(n, dtype=torch.int64, device=device)
+        """(N,) the clip that each row imitates."""
+        self.start_times = torch.zeros(n, device=device)
+        """(N,) s in the clip at which the episode began."""
+        self.steps = torch.zeros(n, dtype=torch.int64, device=device)
+        """(N,) control steps since then."""
+        self.times = torch.zeros(n, device=device)
+        """(N,) s in the clip: start + steps · control_dt, never summed up."""
+        self.lift = torch.zeros(n, device=device)
+        """(N,) m by which the last reset raised the humanoid over its reference, out of the floor."""
+        self.diverged = torch.zeros(n, dtype=torch.bool, device=device)
+        """(N,) rows that the last step ended because their state was not finite or sane."""
+        self.reference = _empty_reference(n, device=device)
+        """The reference at ``times``, the instant of ``simulator.body``."""
+        self._future = _empty_reference(n, k, device=device)
+        self.next_reference = _map(self._future, lambda tensor: tensor[:, 0])
+        """The reference one control step after ``times``."""
+        self._frame_times = self.control_dt * torch.arange(k + 1, device=device)
+        self.result = StepResult(
+            observation=torch.zeros(n, self.observation_size, device=device),
+            reward=torch.zeros(n, device=device),
+            terminated=torch.zeros(n, dtype=torch.bool, device=device),
+            truncated=torch.zeros(n, dtype=torch.bool, device=device),
+            final_observation=torch.zeros(n, self.observation_size, device=device),
+            reward_terms=torch.zeros(n, len(REWARD_TERMS), device=device),
+        )
+
+    def compile(self) -> None:
+        """Fuse the pure parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU."""
+        self._observe = torch.compile(observation, fullgraph=True, dynamic=False)
+        self._reward = torch.compile(imitation_reward, fullgraph=True, dynamic=False)
+
+    def reset(self) -> Tensor:
+        """Begin a new episode in every row; returns the observation (N, O)."""
+        self._restart(torch.ones_like(self.diverged), *self.sampler.draw())
+        self.result.final_observation.copy_(self.result.observation)
+        return self.result.observation
+
+    def step(self, action: Tensor) -> StepResult:
+        """Act with ``action`` (N, A), clipped to [−1, 1], for one control period."""
+        self.simulator.step(self._actions.target(action, self.next_reference, self.simulator.dof))
+        self._advance_time()
+        self._judge()
+        done = self.result.terminated | self.result.truncated
+        self.sampler.record(done, self.result.terminated, self.clip_ids, self.times)
+        clip_ids, start_times = self.sampler.draw()
+        if self._waits_are_free and not bool(done.any()):
+            self.result.observation.copy_(self.result.final_observation)
+        else:
+            self._restart(done, clip_ids, start_times)
+        return self.result
+
+    def snapshot(self) -> Dict[str, Any]:
+        """All that ``restore`` needs to go on exactly, but for the sampler, which has a state of its own."""
+        own = {name: getattr(self, name).clone() for name in ("clip_ids", "start_times", "steps", "lift")}
+        return {"simulator": self.simulator.snapshot(), **own}
+
+    def restore(self, snapshot: Dict[str, Any]) -> None:
+        """Go back to a ``snapshot`` of an environment with the same simulator options, motions and number of rows."""
+        self.simulator.restore(snapshot["simulator"])
+        for name in ("clip_ids", "start_times", "steps", "lift"):
+            getattr(self, name).copy_(snapshot[name])
+        self._set_times()
+        self._look_up(first=0)
+        self.result.observation.copy_(self._observe(self.simulator.body, self._future.body))
+
+    def close(self) -> None:
+        """Free what the simulator holds."""
+        self.simulator.close()
+
+    def _advance_time(self) -> None:
+        self.steps += 1
+        self._set_times()
+        _write(self.reference, self.next_reference)
+        self._look_up(first=1)
+
+    def _set_times(self) -> None:
+        torch.add(self.start_times, self.steps * self.control_dt, out=self.times)
+
+    def _judge(self) -> None:
+        """Reward, end of episode and final observation of the state that the simulator came to."""
+        body, result = self.simulator.body, self.result
+        reward = self._reward(body, self.reference.body, self.simulator.dof.power, self.steps, self.config)
+        final = self._observe(body, self._future.body)
+        is_finite = (final.sum(dim=-1) + reward.total).isfinite()
+        torch.logical_or(self.simulator.diverged, ~is_finite, out=self.diverged)
+        torch.logical_or(self._lost(), self.diverged, out=result.terminated)
+        is_over = self.times > self.motions.durations[self.clip_ids] - 0.5 * self.control_dt
+        torch.logical_and(is_over, ~result.terminated, out=result.truncated)
+        bad_rows = self.diverged.unsqueeze(-1)
+        result.reward.copy_(reward.total.masked_fill(self.diverged, 0.0))
+        result.reward_terms.copy_(reward.terms.masked_fill(bad_rows, 0.0))
+        result.final_observation.copy_(final.masked_fill(bad_rows, 0.0))
+
+    def _lost(self) -> Tensor:
+        if self.termination_distance is None:
+            return torch.zeros_like(self.diverged)
+        error = tracking_error(self.simulator.body, self.reference.body)
+        return is_lost(error, self.termination_distance) & (self.steps > GRACE_STEPS)
+
+    def _restart(self, done: Tensor, clip_ids: Tensor, start_times: Tensor) -> None:
+        """Begin the episodes (clip, start) in rows ``done`` (N,), and observe."""
+        torch.where(done, clip_ids, self.clip_ids, out=self.clip_ids)
+        torch.where(done, start_times, self.start_times, out=self.start_times)
+        self.steps.masked_fill_(done, 0)
+        self._set_times()
+        self._look_up(first=0)
+        penetration = (-self.motions.clearance(self.clip_ids, self.times)).clamp_min(0.0)
+        torch.where(done, penetration, self.lift, out=self.lift)
+        pose = self.reference.pose()
+        root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
+        self.simulator.set_state(done, pose._replace(root_pos=root_pos))
+        seen = self._observe(self.simulator.body, self._future.body)
+        torch.where(done.unsqueeze(-1), seen, self.result.final_observation, out=self.result.observation)
+
+    def _look_up(self, first: int) -> None:
+        """The references of all rows from ``first`` (0: now, 1: the next) to the last that is observed, in one look-up."""
+        times = self.times.unsqueeze(-1) + self._frame_times[first:]
+        clip_ids = self.clip_ids.unsqueeze(-1).expand_as(times)
+        found = self.motions.at(clip_ids.flatten(), times.flatten())
+        frames = _map(found, lambda tensor: tensor.unflatten(0, times.shape))
+        if first == 0:
+            _write(self.reference, _map(frames, lambda tensor: tensor[:, 0]))
+        _write(self._future, _map(frames, lambda tensor: tensor[:, 1 - first :]))
+
+
+def _empty_reference(*rows: int, device: torch.device) -> Reference:
+    body = BodyState(*(torch.zeros(*rows, NUM_BODIES, width, device=device) for width in (3, 4, 3, 3)))
+    return Reference(body, torch.zeros(*rows, NUM_DOFS, device=device), torch.zeros(*rows, NUM_DOFS, device=device))
+
+
+def _map(reference: Reference, function: Callable[[Tensor], Tensor]) -> Reference:
+    body = BodyState(*(function(tensor) for tensor in reference.body))
+    return Reference(body, function(reference.dof_pos), function(reference.dof_vel))
+
+
+def _write(target: Reference, source: Reference) -> None:
+    """Copy ``source`` into the tensors of ``target``."""
+    for old, new in zip((*target.body, *target[1:]), (*source.body, *source[1:])):
+        old.copy_(new)

@@ -1,0 +1,185 @@
+"""The environment as PufferLib knows one: spaces, buffers that are rewritten in place, and statistics of episodes."""
+
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import gymnasium
+import numpy as np
+import pufferlib
+import torch
+from torch import Tensor
+
+from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.env.rewards import REWARD_TERMS
+
+LOG_INTERVAL = 32
+"""Steps between the statistics that go out as infos in numpy mode."""
+
+_NUMPY_BUFFERS = ("observations", "rewards", "terminals", "truncations")
+
+
+class EpisodeStatistics:
+    """Sums over rows and steps since the last read, on the device; only ``read`` waits for it.
+
+    The last step of an episode, its reward included, counts to the episode that it ends.
+    """
+
+    def __init__(self, num_envs: int, device: torch.device) -> None:
+        self._returns = torch.zeros(num_envs, device=device)
+        self._lengths = torch.zeros(num_envs, device=device)
+        self._sums = torch.zeros(len(self._names()), dtype=torch.float64, device=device)
+
+    @staticmethod
+    def _names() -> Tuple[str, ...]:
+        return ("steps", "episodes", "truncated", "returns", "lengths", "diverged", "lifted", "lifts", *REWARD_TERMS)
+
+    def start(self) -> None:
+        """Forget the episodes under way: all rows begin anew."""
+        self._returns.zero_()
+        self._lengths.zero_()
+
+    def add(self, env: ImitationEnv) -> None:
+        """Take in the last step of ``env``."""
+        result = env.result
+        self._returns += result.reward
+        self._lengths += 1.0
+        done = (result.terminated | result.truncated).float()
+        columns = (
+            torch.ones_like(done),
+            done,
+            result.truncated.float(),
+            done * self._returns,
+            done * self._lengths,
+            env.diverged.float(),
+            done * (env.lift > 0),
+            done * env.lift,
+        )
+        self._sums += torch.cat((torch.stack(columns, dim=-1), result.reward_terms), dim=-1).sum(dim=0)
+        self._returns *= 1.0 - done
+        self._lengths *= 1.0 - done
+
+    def read(self) -> Dict[str, float]:
+        """Means and counts since the last read; those of episodes and resets are missing where there was none."""
+        sums = dict(zip(self._names(), self._sums.tolist()))
+        self._sums.zero_()
+        statistics: Dict[str, float] = {"diverged": sums["diverged"]}
+        if sums["steps"] > 0:
+            statistics.update({name: sums[name] / sums["steps"] for name in REWARD_TERMS})
+        if sums["episodes"] > 0:
+            statistics["episode_return"] = sums["returns"] / sums["episodes"]
+            statistics["episode_length"] = sums["lengths"] / sums["episodes"]
+            statistics["epi_trunc_rate"] = sums["truncated"] / sums["episodes"]
+            statistics["episodes"] = sums["episodes"]
+            statistics["reset_lift_rate"] = sums["lifted"] / sums["episodes"]
+            statistics["reset_lift_mm"] = 1000.0 * sums["lifts"] / sums["episodes"]
+        return statistics
+
+    def state(self) -> Dict[str, Tensor]:
+        """The tensors themselves, by name."""
+        return {"returns": self._returns, "lengths": self._lengths, "sums": self._sums}
+
+
+class PufferImitation(pufferlib.PufferEnv):
+    """An ``ImitationEnv`` behind the interface of PufferLib (pufferlib-core 3.0.5).
+
+    Device mode, the default: ``observations`` (N, O), ``rewards``, ``terminals``, ``truncations`` (N,) and ``final_observations`` (N, O)
+    are the environment's own tensors, actions are tensors (N, A), and infos stay empty; ``read_statistics`` gives what they would say.
+    It passes unchanged through ``pufferlib.vector.make(creator, backend=pufferlib.PufferEnv)``.
+
+    Numpy mode, chosen by ``numpy_buffers`` or by being given ``buf``: buffers and actions are numpy arrays, as PufferLib's Serial and
+    Multiprocessing vectorisers want them, and every ``log_interval`` steps the infos hold the statistics.
+    """
+
+    def __init__(
+        self,
+        env: ImitationEnv,
+        numpy_buffers: bool = False,
+        buf: Optional[Dict[str, np.ndarray]] = None,
+        log_interval: int = LOG_INTERVAL,
+    ) -> None:
+        self.env = env
+        self.num_agents = env.num_envs
+        self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.observation_size,), np.float32)
+        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
+        super().__init__(buf)
+        self.final_observations = env.result.final_observation
+        self._has_numpy_buffers = numpy_buffers or buf is not None
+        self._log_interval, self._ticks = log_interval, 0
+        self._statistics = EpisodeStatistics(env.num_envs, env.device)
+        if self._has_numpy_buffers:
+            self._publish()
+        else:
+            self._use_device_buffers()
+
+    def _device_buffers(self) -> Dict[str, Tensor]:
+        result = self.env.result
+        return dict(zip(_NUMPY_BUFFERS, (result.observation, result.reward, result.terminated, result.truncated)))
+
+    def _use_device_buffers(self) -> None:
+        for name, tensor in self._device_buffers().items():
+            setattr(self, name, tensor)
+        self.masks = torch.ones(self.num_agents, dtype=torch.bool, device=self.env.device)
+        self.actions = torch.zeros(self.num_agents, self.env.action_size, device=self.env.device)
+
+    def _publish(self) -> None:
+        """Copy the step's outcome into the numpy buffers."""
+        for name, tensor in self._device_buffers().items():
+            np.copyto(getattr(self, name), tensor.cpu().numpy())
+
+    def reset(self, seed: Optional[int] = None) -> Tuple[Any, List[Dict[str, float]]]:
+        """Begin a new episode in every row; returns observations (N, O) and no infos.
+
+        The seed is not used: random draws belong to the sampler, which was seeded when it was made.
+        """
+        self.env.reset()
+        self._statistics.start()
+        result = self.env.result
+        for tensor in (result.reward, result.terminated, result.truncated):
+            tensor.zero_()
+        if self._has_numpy_buffers:
+            self._publish()
+        return self.observations, []
+
+    def step(self, actions: Union[Tensor, np.ndarray]) -> Tuple[Any, Any, Any, Any, List[Dict[str, float]]]:
+        """Act with ``actions`` (N, A); returns the buffers, rewritten, and infos."""
+        if self._has_numpy_buffers:
+            actions = torch.from_numpy(np.array(actions, dtype=np.float32)).to(self.env.device)
+        self.env.step(actions)
+        self._statistics.add(self.env)
+        infos: List[Dict[str, float]] = []
+        if self._has_numpy_buffers:
+            self._publish()
+            self._ticks += 1
+            if self._ticks % self._log_interval == 0:
+                infos.append(self.read_statistics())
+        return self.observations, self.rewards, self.terminals, self.truncations, infos
+
+    def read_statistics(self) -> Dict[str, float]:
+        """Statistics since the last read: the only wait for the device.
+
+        Per episode ended: ``episode_return``, ``episode_length`` (steps), ``epi_trunc_rate`` (share that reached the clip's end),
+        ``reset_lift_rate`` and ``reset_lift_mm`` (how often and how far on average resets raised the body out of the floor), ``episodes``
+        (count). Per step: the reward terms. Counts: ``diverged`` rows, and steps whose contacts or constraints did not fit.
+        """
+        counters = self.env.simulator.read_counters()
+        statistics = self._statistics.read()
+        statistics["contact_overflows"] = float(counters.contact_overflows)
+        statistics["constraint_overflows"] = float(counters.constraint_overflows)
+        return statistics
+
+    def snapshot(self) -> Dict[str, Any]:
+        """All that ``restore`` needs to go on exactly, but for the sampler, which has a state of its own."""
+        statistics = {name: tensor.clone() for name, tensor in self._statistics.state().items()}
+        return {"env": self.env.snapshot(), "statistics": statistics, "ticks": self._ticks}
+
+    def restore(self, snapshot: Dict[str, Any]) -> None:
+        """Go back to a ``snapshot``."""
+        self.env.restore(snapshot["env"])
+        for name, tensor in self._statistics.state().items():
+            tensor.copy_(snapshot["statistics"][name])
+        self._ticks = snapshot["ticks"]
+        if self._has_numpy_buffers:
+            self._publish()
+
+    def close(self) -> None:
+        """Free what the simulator holds."""
+        self.env.close()
