@@ -9,7 +9,7 @@ pybullet's ``humanoid.urdf`` is the description at four times the size, stands w
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, lowest_point
-from puffer_phc.humanoid.skeleton import BODIES, BODY_NAMES, NUM_BODIES, OFFSETS, PARENTS, Box, body_ids
+from puffer_phc.humanoid.skeleton import BODIES, BODY_NAMES, OFFSETS, Box, body_ids
 from puffer_phc.motion.file import Clip, check_clips
 
 FPS = 30.0
@@ -43,7 +43,7 @@ not be misrepresented as being the original software. 3. This notice may not be 
 
 _COLUMNS = (1, 3, 4, 4, 4, 4, 1, 4, 4, 1, 4, 1, 4, 4, 1)
 """Numbers of each part of a key frame: duration, root position, then the joints of ``_JOINTS``."""
-_JOINTS = ("root", "chest", "neck") + tuple(side + joint for side in "RL" for joint in ("_hip", "_knee", "_ankle", "_shoulder", "_elbow"))
+_JOINTS = ("root", "chest", "neck", *(side + joint for side in "RL" for joint in ("_hip", "_knee", "_ankle", "_shoulder", "_elbow")))
 
 _HIP = 0.339548 / 4
 """m from the root to a hip, sideways."""
@@ -56,6 +56,13 @@ _UPPER_ARM, _FOREARM = 1.099152 / 4, 1.035788 / 4
 
 _ALMOST_STRAIGHT = 0.9995
 """Cosine of the least bend from the longest reach: at the longest reach itself the angle changes infinitely fast with distance."""
+
+_MAX_TOE_BEND = math.radians(70.0)
+
+_JUMP = math.radians(8.0)
+_SPARSE = 0.04
+"""s. Where key frames are farther apart, fast motion looks like a jump."""
+_HEALING_SECONDS = 0.25
 
 
 class KeyFrames(NamedTuple):
@@ -78,6 +85,7 @@ def import_deepmimic(path: Path) -> Clip:
     name = path.stem.replace("humanoid3d_", "")
     label = f"motion file '{path}'"
     keys, wraps = _read(path, label)
+    keys = heal(keys)
     if wraps and name in LOCOMOTION:
         keys = unroll(keys, MIN_UNROLLED_SECONDS)
     root_pos, quats = _sample(keys)
@@ -119,6 +127,27 @@ def _quats(part: np.ndarray) -> np.ndarray:
     return np.stack((np.cos(half), zero, -np.sin(half), zero), axis=1)
 
 
+def heal(keys: KeyFrames) -> KeyFrames:
+    """The motion with single jumps of a joint between two key frames spread over the time around them.
+
+    The walk is half a recording and its mirror image, and at that seam a shoulder jumps by 29 degrees. A jump is a step that differs
+    from the mean of its neighbours by more than 8 degrees and by more than four times the larger of them.
+    """
+    quats = torch.from_numpy(keys.quats)
+    steps = rotations.to_rotation_vector(rotations.multiply(rotations.conjugate(quats[:-1]), quats[1:]))
+    excess = steps[1:-1] - 0.5 * (steps[:-2] + steps[2:])
+    usual = torch.maximum(steps[:-2].norm(dim=-1), steps[2:].norm(dim=-1))
+    is_jump = (excess.norm(dim=-1) > _JUMP) & (excess.norm(dim=-1) > 4.0 * usual)
+    is_jump &= torch.from_numpy(np.diff(keys.times) < _SPARSE)[1:-1, None]
+    for step, joint in is_jump.nonzero().tolist():
+        since = keys.times - 0.5 * (keys.times[step + 1] + keys.times[step + 2])
+        share = 0.25 * (1.0 + np.cos(np.pi * np.clip(since / _HEALING_SECONDS, -1.0, 1.0))) * -np.sign(since)
+        turn = rotations.from_rotation_vector(torch.from_numpy(share)[:, None] * excess[step, joint])
+        quats = quats.clone()
+        quats[:, joint] = rotations.multiply(quats[:, joint], turn)
+    return keys._replace(quats=quats.numpy())
+
+
 def unroll(keys: KeyFrames, min_seconds: float) -> KeyFrames:
     """The cycle ``keys`` repeated, each time on from where the root was, until it lasts ``min_seconds``.
 
@@ -158,11 +187,11 @@ def _sample(keys: KeyFrames) -> Tuple[Tensor, Tensor]:
 class _Source(NamedTuple):
     """World rotations (F, 4) by joint name and positions (F, 3) m of the source skeleton."""
 
-    quats: "dict[str, Tensor]"
+    quats: Dict[str, Tensor]
     root: Tensor
-    soles: "dict[str, Tensor]"
+    soles: Dict[str, Tensor]
     """Under the ankles, by side."""
-    hands: "dict[str, Tensor]"
+    hands: Dict[str, Tensor]
     """By side."""
 
 
@@ -196,7 +225,7 @@ def _source(root_pos: Tensor, local: Tensor) -> _Source:
 
 
 def _along(quat: Tensor, x: float, y: float, z: float) -> Tensor:
-    return rotations.rotate(quat, quat.new_tensor([x, y, z]).expand(quat.shape[:-1] + (3,)))
+    return rotations.rotate(quat, quat.new_tensor([x, y, z]).expand((*quat.shape[:-1], 3)))
 
 
 def _offset(name: str) -> Tensor:
@@ -204,12 +233,18 @@ def _offset(name: str) -> Tensor:
     return torch.from_numpy(OFFSETS[BODY_NAMES.index(name)])
 
 
-def _sole_depth(side: str) -> float:
-    """m from the ankle down to the sole of a flat foot."""
-    shape = BODIES[BODY_NAMES.index(side + "_Ankle")].shape
+def _box(name: str) -> Box:
+    """The collision shape of a part of the foot."""
+    shape = BODIES[BODY_NAMES.index(name)].shape
     if not isinstance(shape, Box):
-        raise TypeError("the foot is expected to be a box")
-    return shape.half_extents[2] - shape.center[2]
+        raise TypeError(f"{name} is expected to be a box")
+    return shape
+
+
+def _sole_depth(side: str) -> float:
+    """How far under the ankle the sole of a flat foot is, m."""
+    box = _box(side + "_Ankle")
+    return box.half_extents[2] - box.center[2]
 
 
 def _size() -> float:
@@ -250,10 +285,14 @@ def _retarget(root_pos: Tensor, local: Tensor) -> Tuple[Tensor, Tensor]:
     world = _directions(source)
     hips = 0.5 * (_offset("L_Hip") + _offset("R_Hip"))
     pelvis = size * root_pos - rotations.rotate(source.quats["root"], hips.expand_as(root_pos))
-    lift = _lift(pelvis, world)
+    legs = ("Hip", "Knee", "Ankle", "Toe")
+    lift = _lift(pelvis, world, [body for body, name in enumerate(BODY_NAMES) if not name.endswith(legs)])
     pelvis = pelvis + lift
     for side in "LR":
-        _plant_foot(world, pelvis, side, size * source.soles[side], lift)
+        sole = size * source.soles[side]
+        sole = sole + lift * ((sole[:, 2:] - 0.1) / 0.3).clamp(0.0, 1.0)
+        _plant_foot(world, pelvis, side, sole)
+        _plant_foot(world, pelvis, side, sole + _lift(pelvis, world, body_ids((side + "_Ankle", side + "_Toe"))))
     local_quats = local_rotations(world)
     positions, quats = forward_kinematics(pelvis, local_quats)
     floor = lowest_point(positions, quats).amin(-1).median()
@@ -284,22 +323,34 @@ def _directions(source: _Source) -> Tensor:
     return torch.stack([world[name] for name in BODY_NAMES], dim=1)
 
 
-def _lift(pelvis: Tensor, world: Tensor) -> Tensor:
-    """(F, 3) m upwards by which trunk, head and arms come out of the floor, smooth in time."""
+def _lift(pelvis: Tensor, world: Tensor, bodies: List[int]) -> Tensor:
+    """(F, 3) m upwards, smooth in time, by which ``bodies`` come out of the floor."""
     positions, quats = forward_kinematics(pelvis, local_rotations(world))
-    upper = [body for body, name in enumerate(BODY_NAMES) if not name.endswith(("Hip", "Knee", "Ankle", "Toe"))]
-    depth = (-lowest_point(positions, quats)[:, upper].amin(-1)).clamp_min(0.0).numpy()
-    envelope = gaussian_filter1d(maximum_filter1d(depth, 7, mode="nearest"), 2.0, mode="nearest")
+    depth = (-lowest_point(positions, quats)[:, bodies].amin(-1)).clamp_min(0.0).numpy()
+    envelope = gaussian_filter1d(maximum_filter1d(depth, 5, mode="nearest"), 1.5, mode="nearest")
     return torch.from_numpy(envelope)[:, None] * pelvis.new_tensor([0.0, 0.0, 1.0])
 
 
-def _plant_foot(world: Tensor, pelvis: Tensor, side: str, sole: Tensor, lift: Tensor) -> None:
-    """Turn hip and knee of ``world`` (F, B, 4) so that the sole comes to ``sole`` (F, 3), lifted with the body when it is in the air."""
-    hip, knee, ankle, toe = body_ids(tuple(side + "_" + part for part in ("Hip", "Knee", "Ankle", "Toe")))
-    height = ((sole[:, 2:] - 0.1) / 0.3).clamp(0.0, 1.0)
-    target = sole + lift * height + _along(world[:, ankle], 0.0, 0.0, _sole_depth(side))
+def _plant_foot(world: Tensor, pelvis: Tensor, side: str, sole: Tensor) -> None:
+    """Turn hip, knee and toe of ``world`` (F, B, 4) in place so that the sole comes to ``sole`` (F, 3)."""
+    hip, knee, ankle, toe = body_ids((side + "_Hip", side + "_Knee", side + "_Ankle", side + "_Toe"))
+    target = sole + _along(world[:, ankle], 0.0, 0.0, _sole_depth(side))
     root = pelvis + rotations.rotate(world[:, 0], _offset(side + "_Hip").expand_as(pelvis))
     hinge = pelvis.new_tensor([0.0, 1.0, 0.0])
     thigh, angle = _two_bones(_offset(side + "_Knee"), _offset(side + "_Ankle"), hinge, target - root, world[:, hip])
     world[:, hip] = thigh
     world[:, knee] = rotations.multiply(thigh, rotations.from_rotation_vector(angle[:, None] * hinge))
+    bend = _toe_bend(target, world[:, ankle], side)
+    world[:, toe] = rotations.multiply(world[:, ankle], rotations.from_rotation_vector(-bend[:, None] * hinge))
+
+
+def _toe_bend(ankle_pos: Tensor, foot: Tensor, side: str) -> Tensor:
+    """(F,) rad, upwards: the least bend by which the tip of the toes stays above the floor; the source's foot is one stiff box."""
+    box = _box(side + "_Toe")
+    front, bottom = box.center[0] + box.half_extents[0], box.center[2] - box.half_extents[2]
+    x, y, z = rotations.to_matrix(foot)[:, 2].unbind(-1)
+    joint = (ankle_pos + rotations.rotate(foot, _offset(side + "_Toe").expand_as(ankle_pos)))[:, 2] - box.half_extents[1] * y.abs()
+    along, across = front * x + bottom * z, front * z - bottom * x
+    rise = (-joint / torch.hypot(along, across)).clamp(-1.0, 1.0).acos()
+    bend = (torch.atan2(across, along) - rise).clamp(0.0, _MAX_TOE_BEND)
+    return torch.from_numpy(gaussian_filter1d(bend.numpy(), 1.0, mode="nearest"))
