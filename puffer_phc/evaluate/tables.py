@@ -1,0 +1,167 @@
+"""Evaluation results as files for machines (JSON, TSV) and as a table for the terminal."""
+
+import csv
+import json
+import math
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, TextIO, Union
+
+import torch
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from puffer_phc.errors import ConfigError
+from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+COLUMNS = ("motion_keys", "motion_length", "played_steps", "success", "success_strict", "strict_steps", "strict_seconds", *ERROR_NAMES)
+"""Columns of the table by motion. The original's four are: name, frames to play, frames before the relaxed failure, relaxed success."""
+
+_FIGURES = (
+    ("success, relaxed (mean of bodies ≤ 0.5 m)", "eval/success_rate_relaxed", "%"),
+    ("success, strict (every body ≤ 0.25 m)", "eval/success_rate_strict", "%"),
+    ("position error, world, successes", "eval/mpjpe_succ", "mm"),
+    ("position error, world, all clips", "eval/mpjpe_all", "mm"),
+    ("position error, root-centred, successes", "eval/mpjpel_succ", "mm"),
+    ("position error, root-centred, all clips", "eval/mpjpel_all", "mm"),
+    ("position error, Procrustes, successes", "eval/mpjpe_pa", "mm"),
+    ("velocity error, successes", "eval/vel_dist", "mm/frame"),
+    ("acceleration error, successes", "eval/accel_dist", "mm/frame²"),
+)
+"""Rows of the summary on the terminal: label, key of the summary, unit."""
+
+
+class EvaluationFiles(NamedTuple):
+    """Where the results of an evaluation were written."""
+
+    summary: Path
+    by_motion: Path
+
+
+def check_folder(folder: PathLike) -> Path:
+    """``folder``, made if missing, once a file could be created in it: to be called before the expensive work.
+
+    Raises ConfigError if it is not a folder or cannot be written.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(path)):
+            pass
+    except OSError as error:
+        raise ConfigError(f"output folder '{path}' cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def write_results(result: EvaluationResult, folder: PathLike, now: Optional[datetime] = None) -> EvaluationFiles:
+    """Write ``eval_summary_<mmdd_HHMM>.json`` and ``results_by_motion_<mmdd_HHMM>.tsv`` into ``folder``.
+
+    Each file appears whole or not at all. Figures that do not exist (no success, no frame) are null in the JSON and empty in the TSV.
+    The time is ``now`` (default: the present). Raises ConfigError if ``folder`` cannot be written.
+    """
+    path = check_folder(folder)
+    stamp = (now or datetime.now()).strftime("%m%d_%H%M")
+    files = EvaluationFiles(path / f"eval_summary_{stamp}.json", path / f"results_by_motion_{stamp}.tsv")
+    _write_whole(files.summary, lambda stream: _write_summary(result, stream))
+    _write_whole(files.by_motion, lambda stream: _write_motions(result, stream))
+    return files
+
+
+def motion_rows(result: EvaluationResult) -> List[Dict[str, Union[str, bool, int, float]]]:
+    """One row of ``COLUMNS`` per clip, in the order of the motion library; figures that do not exist are NaN."""
+    values = zip(
+        result.names,
+        result.frames.tolist(),
+        result.played_frames.tolist(),
+        result.relaxed_success.tolist(),
+        result.strict_success.tolist(),
+        result.strict_frames.tolist(),
+        result.strict_seconds.tolist(),
+        *result.errors.unbind(-1),
+    )
+    return [{name: value.item() if isinstance(value, torch.Tensor) else value for name, value in zip(COLUMNS, row)} for row in values]
+
+
+def summary_table(result: EvaluationResult, num_worst: int = 10) -> Group:
+    """The summary and the ``num_worst`` worst clips by name, for ``rich.print``.
+
+    Relaxed failures come first; among equals the smallest share of frames before the strict failure, then the largest position error.
+    """
+    return Group(_figures_table(result), _worst_table(result, num_worst)) if len(result.names) else Group(Text("no clips evaluated"))
+
+
+def _write_whole(path: Path, write: Callable[[TextIO], None]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            write(stream)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def _write_summary(result: EvaluationResult, stream: TextIO) -> None:
+    summary = {name: None if math.isnan(value) else value for name, value in result.summary().items()}
+    json.dump(summary, stream, indent=2, allow_nan=False)
+    stream.write("\n")
+
+
+def _write_motions(result: EvaluationResult, stream: TextIO) -> None:
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in motion_rows(result):
+        writer.writerow([_cell(value) for value in row.values()])
+
+
+def _cell(value: Union[str, bool, int, float]) -> Union[str, bool, int]:
+    """What the TSV holds for ``value``: micrometres are the last digit worth keeping."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.3f}"
+    return value
+
+
+def _shown(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:.1f} %" if unit == "%" else f"{value:.1f} {unit}"
+
+
+def _figures_table(result: EvaluationResult) -> Table:
+    summary = result.summary()
+    seconds = result.frames.sum().item() * result.control_dt
+    table = Table(title=f"{len(result.names)} clips, {seconds:.1f} s", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for label, key, unit in _FIGURES:
+        table.add_row(label, _shown(summary[key], unit))
+    return table
+
+
+def _worst_table(result: EvaluationResult, num_worst: int) -> Table:
+    table = Table(title="Worst clips")
+    for heading in ("clip", "length", "until relaxed failure", "until strict failure", "position error"):
+        table.add_column(heading, justify="left" if heading == "clip" else "right")
+    for clip in _worst_first(result)[:num_worst]:
+        length, played, strict = (frames[clip].item() for frames in (result.frames, result.played_frames, result.strict_frames))
+        table.add_row(
+            Text(result.names[clip]),
+            f"{length * result.control_dt:.1f} s",
+            *("none" if frames == length else f"{frames * result.control_dt:.1f} s" for frames in (played, strict)),
+            _shown(result.errors[clip, 0].item(), "mm"),
+        )
+    return table
+
+
+def _worst_first(result: EvaluationResult) -> List[int]:
+    """Positions of all clips in ``result``, worst first."""
+    survival, succeeded = result.strict_survival.tolist(), result.relaxed_success.tolist()
+    position_error = result.errors[:, 0].nan_to_num(math.inf).tolist()
+    return sorted(range(len(survival)), key=lambda clip: (succeeded[clip], survival[clip], -position_error[clip], clip))
