@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from puffer_phc.config import Config, EnvConfig, chosen
+from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import BackendError, CheckpointError
 from puffer_phc.evaluate.evaluation import EvaluationResult, evaluate
@@ -20,6 +22,9 @@ from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import make_sampler
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.sim.simulator import Simulator
+
+POLICIES = {"PHCPolicy": PHCPolicy}
+"""Policy architectures by ``base.policy_name``."""
 
 
 def physics_options(env: EnvConfig) -> PhysicsOptions:
@@ -68,6 +73,8 @@ def make_environment(config: Config, motions: MotionLibrary, world: Optional[Wor
     random = EnvRandom(config.train.seed, num_envs, device, world.rank * num_envs, world.size * num_envs)
     simulator = make_simulator(env, num_envs, device)
     imitation = ImitationEnv(simulator, motions, make_sampler(env, motions, random), env, env.termination_distance)
+    if config.train.compile:
+        imitation.compile()
     return PufferImitation(imitation)
 
 
@@ -76,7 +83,7 @@ def make_policy(config: Config, observation_size: int, action_size: int, device:
     options = config.policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        policy = PHCPolicy(
+        policy = POLICIES[config.base.policy_name](
             observation_size,
             action_size,
             layer_sizes=chosen(options.layer_sizes),
@@ -98,23 +105,22 @@ def restore_policy(policy: PHCPolicy, checkpoint: Checkpoint, path: Path) -> Non
 
 
 class Evaluator:
-    """Evaluates policies on every clip of ``motions``; the simulator is built at the first call and kept."""
+    """Evaluates policies on every clip of ``motions``, one rollout each from its first frame, in a simulator of its own."""
 
     def __init__(self, config: Config, motions: MotionLibrary) -> None:
-        self._config, self._motions = config, motions
-        self._simulator: Optional[Simulator] = None
+        self._env, self._motions = config.env, motions
+        num_envs = min(chosen(config.eval.num_envs), motions.num_clips)
+        self._simulator = make_simulator(config.env, num_envs, motions.device)
+        self.observation_size = observation_size(config.env.num_future_frames)
+        self.action_size = ActionMap(config.env, self._simulator.gains).action_size
 
     def __call__(self, policy: Callable[[Tensor], Tensor]) -> EvaluationResult:
-        """The result of one rollout of each clip, from its first frame, with the actions (N, A) of ``policy`` for observations (N, O)."""
-        if self._simulator is None:
-            num_envs = min(chosen(self._config.eval.num_envs), self._motions.num_clips)
-            self._simulator = make_simulator(self._config.env, num_envs, self._motions.device)
-        return evaluate(policy, self._simulator, self._motions, self._config.env)
+        """The result of ``policy``, which maps observations (N, O) to actions (N, A)."""
+        return evaluate(policy, self._simulator, self._motions, self._env)
 
     def close(self) -> None:
         """Free the simulator."""
-        if self._simulator is not None:
-            self._simulator.close()
+        self._simulator.close()
 
 
 def training_evaluation(evaluator: Evaluator, env: PufferImitation) -> Callable[[Callable[[Tensor], Tensor]], Dict[str, float]]:

@@ -124,7 +124,7 @@ def evaluate(arguments: Arguments) -> int:
     session = open_session(arguments)
     motions = build.load_motions(session.config.env, session.device)
     evaluator = build.Evaluator(session.config, motions)
-    policy = session_policy(session, arguments, *evaluator.sizes())
+    policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
     result = evaluator(policy.mean_action)
     evaluator.close()
     for path in result.write(arguments.output):

@@ -180,7 +180,7 @@ def parse_values(given: Mapping[str, Given]) -> Dict[str, Any]:
 def _value(option: Given, field_type: Any) -> Any:
     with _registry():
         spec = _spec(field_type)
-    words = option.words
+    words = [word for word in option.words if word]
     if spec.nargs == "*":
         words = " ".join(words).strip("()[]").replace(",", " ").split()
     elif field_type is bool:
