@@ -7,6 +7,12 @@ from torch import Tensor
 
 from puffer_phc.state import BodyState, DofState, Pose
 
+MAX_DISTANCE = 1000.0
+"""m: a root farther than this from the origin has diverged, on every backend."""
+
+MAX_SPEED = 1000.0
+"""m/s and rad/s: a root or a joint faster than this has diverged, on every backend."""
+
 
 class PdGains(NamedTuple):
     """Joint drive τ = stiffness·(θ* − θ) − damping·ω, integrated implicitly by the physics engine."""
@@ -46,7 +52,10 @@ class Simulator(Protocol):
     """(N,) bool: rows that are frozen, with finite placeholder states, until their next ``set_state``."""
 
     def step(self, target: Tensor) -> None:
-        """Hold the PD targets (N, D), rotation vectors in rad, for one control period."""
+        """Hold the PD targets (N, D), rotation vectors in rad, for one control period.
+
+        Targets are held as they are; ``pd.clamp_target`` makes ones that the engines can follow.
+        """
         ...
 
     def set_state(self, mask: Tensor, pose: Pose) -> None:
