@@ -5,25 +5,19 @@ import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional
 
+import mujoco
+import mujoco_warp
 import torch
+import warp
 from torch import Tensor
 
 from puffer_phc.errors import BackendError
 from puffer_phc.humanoid import skeleton
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
-from puffer_phc.sim.simulator import Counters, PdGains
+from puffer_phc.sim import warp_kernels as kernels
+from puffer_phc.sim.pd import pd_gains
+from puffer_phc.sim.simulator import Counters
 from puffer_phc.state import BodyState, DofState, Pose
-
-try:
-    import mujoco
-    import mujoco_warp
-    import warp
-
-    from puffer_phc.sim import warp_kernels as kernels
-except ImportError as error:
-    raise BackendError(
-        f"backend 'mujoco_warp' needs the packages mujoco, mujoco-warp and warp-lang (Python 3.10 or later): {error}"
-    ) from error
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +25,9 @@ CONTACTS_PER_ENV = 64
 """Contacts that fit, on the average over all environments, which share one buffer; pairs that pass the broad phase count too."""
 CONSTRAINTS_PER_ENV = 192
 """Constraint rows that fit in any one environment: four for a contact with the floor, one for a contact between bodies."""
+
+_CONSTRAINT_TILE = 16
+"""MuJoCo Warp 3.17 handles constraint rows by tiles; where they overflow a buffer that is no multiple of this it reads beyond its end."""
 
 _LOST_CONTACTS = int(mujoco_warp.OverflowType.CCD)
 _LOST_CONSTRAINTS = int(mujoco_warp.OverflowType.NEFC | mujoco_warp.OverflowType.NJMAX_NNZ)
@@ -40,12 +37,12 @@ class MujocoWarpSimulator:
     """N humanoids in MuJoCo Warp. The card is ``puffer_phc.sim.simulator.Simulator``.
 
     On a CUDA device ``step`` launches one graph of ``options.substeps`` physics steps, the power they took, the freezing of rows that
-    diverged and the conversion to body and joint states; ``set_state`` and ``push`` launch two kernels. All of it runs on torch's
+    diverged and the conversion to body and joint states; ``set_state`` and ``push`` launch a few kernels. All of it runs on torch's
     current stream, and nothing in it waits for the device. On the CPU device the same kernels run one by one: right, but slow, for
     tests. ``model`` is MuJoCo's model of one humanoid.
 
-    ``contacts_per_env`` and ``constraints_per_env`` size the buffers; what does not fit is dropped, counted and reported by
-    ``read_counters``.
+    ``contacts_per_env`` and ``constraints_per_env`` (rounded up to whole tiles) size the buffers; what does not fit is dropped, counted
+    and reported by ``read_counters``.
     """
 
     def __init__(
@@ -60,7 +57,8 @@ class MujocoWarpSimulator:
             raise BackendError(f"backend 'mujoco_warp' needs at least one environment, not {num_envs}")
         self.num_envs, self.device, self.options = num_envs, _existing_device(device), options
         self.control_dt = options.control_dt
-        self.contacts_per_env, self.constraints_per_env = contacts_per_env, constraints_per_env
+        self.contacts_per_env = contacts_per_env
+        self.constraints_per_env = -(-constraints_per_env // _CONSTRAINT_TILE) * _CONSTRAINT_TILE
         self._streams: Dict[int, Any] = {}
         self._graph: Optional[Any] = None
         self._allocate_states()
@@ -88,14 +86,14 @@ class MujocoWarpSimulator:
         given = [warp.from_torch(part.detach().contiguous()) for part in (mask, *(part.float() for part in pose))]
         with self._stream_scope():
             self._launch(kernels.place, given + self._placed)
-            self._publish()
+            self._settle()
 
     def push(self, mask: Tensor, velocity: Tensor) -> None:
         """Add ``velocity`` (N, 3) m/s, world frame, to the root where ``mask`` (N,) bool is true."""
         pushed = (mask & ~self.diverged).unsqueeze(-1)
         self._qvel[:, :3] += torch.where(pushed, velocity, torch.zeros_like(velocity))
         with self._stream_scope():
-            self._publish()
+            self._settle()
 
     def read_counters(self) -> Counters:
         """The counters since the last read, which starts them anew. Waits for the device."""
@@ -116,13 +114,13 @@ class MujocoWarpSimulator:
         for name, tensor in self._integration_state().items():
             tensor.copy_(snapshot[name])
         with self._stream_scope():
-            self._publish()
+            self._settle()
 
     def close(self) -> None:
         """Free what the engine holds. Safe to call twice."""
         self._wait()
         self._graph, self._data, self._warp_model = None, None, None
-        self._placed, self._measured, self._frozen, self._published = [], [], [], []
+        self._placed, self._measured, self._inspected, self._frozen, self._published = [], [], [], [], []
 
     def demand(self) -> Dict[str, float]:
         """The most contacts (mean over environments) and constraint rows (of one environment) so far. Waits for the device."""
@@ -178,8 +176,7 @@ class MujocoWarpSimulator:
         self.body = BodyState(*(torch.zeros(n, b, width, device=device) for width in (3, 4, 3, 3)))
         self.dof = DofState(*(torch.zeros(n, d, device=device) for _ in range(4)))
         self.diverged = torch.zeros(n, dtype=torch.bool, device=device)
-        scales = ((skeleton.dof_stiffness(), self.options.stiffness_scale), (skeleton.dof_damping(), self.options.damping_scale))
-        self.gains = PdGains(*(torch.as_tensor(gain * scale, dtype=torch.float32, device=device) for gain, scale in scales))
+        self.gains = pd_gains(self.options, device)
         self._is_insane = torch.zeros(n, dtype=torch.bool, device=device)
         self._counters = torch.zeros(3, dtype=torch.int32, device=device)
         self._demand = torch.zeros(3, dtype=torch.int32, device=device)
@@ -215,37 +212,41 @@ class MujocoWarpSimulator:
         offsets = warp.array(skeleton.OFFSETS, dtype=warp.vec3)
         vectors = (warp.vec3, warp.vec4, warp.vec3, warp.vec3)
         self._placed = [data.qpos, data.qvel, data.ctrl, data.qacc_warmstart, torque, power, diverged]
-        self._measured = [data.qpos, data.qvel, data.ctrl, *gains, *sizes, torque, power, is_insane, demand]
+        self._measured = [data.qpos, data.qvel, data.ctrl, *gains, *sizes, torque, power, demand]
+        self._inspected = [data.qpos, data.qvel, is_insane]
         self._frozen = [data.naconmax, _LOST_CONTACTS, _LOST_CONSTRAINTS, place_holder, *self._placed[:-1], data.overflow]
         self._frozen += [is_insane, diverged, demand, array(self._counters)]
         self._published = [parents, offsets, data.qpos, data.qvel, *(array(t, dtype=v) for t, v in zip(self.body, vectors))]
         self._published += [array(self.dof.pos), array(self.dof.vel)]
-        self._is_insane_array = is_insane
 
     def _warm_up(self) -> None:
         """Compile every kernel, capture the control step where there is a GPU, and return to the initial state."""
+        self._wait()
         initial = self.snapshot()
+        self._wait()
         self._control_step()
         if self.device.type == "cuda":
             with warp.ScopedCapture(stream=warp.get_stream()) as capture:
                 self._control_step()
             self._graph = capture.graph
             warp.capture_launch(self._graph, stream=warp.get_stream())
-        warp.synchronize_device()
+        self._wait()
         self.restore(initial)
         self._counters.zero_()
         self._demand.zero_()
         self._wait()
 
     def _control_step(self) -> None:
-        self._is_insane_array.zero_()
         for substep in range(self.options.substeps):
             mujoco_warp.step(self._warp_model, self._data)
             self._launch(kernels.measure, [substep == 0, 1.0 / self.options.substeps, *self._measured])
-        self._launch(kernels.freeze, self._frozen)
-        self._publish()
+        self._settle()
 
-    def _publish(self) -> None:
+    def _settle(self) -> None:
+        """Freeze what cannot be simulated, then make ``body`` and ``dof`` describe the coordinates."""
+        self._inspected[-1].zero_()
+        self._launch(kernels.inspect, self._inspected)
+        self._launch(kernels.freeze, self._frozen)
         self._launch(kernels.publish, self._published)
 
     def _launch(self, kernel: Any, arguments: "list[Any]") -> None:

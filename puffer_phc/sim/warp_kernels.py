@@ -1,19 +1,16 @@
-"""The Warp kernels around MuJoCo Warp's own step: placing, measuring, freezing and publishing the humanoids.
+"""The Warp kernels around MuJoCo Warp's own step: placing, measuring, inspecting, freezing and publishing the humanoids.
 
-Four small kernels instead of a page of tensor operations: each is one launch inside a captured graph, and there are few of them because
-every kernel costs compile time at the cold start. Quaternions are ``vec4 (w, x, y, z)``: Warp's own ``quat`` type is ordered otherwise.
+A few small kernels instead of a page of tensor operations: each is one launch, most of them inside a captured graph, and every one
+costs compile time at the cold start. Quaternions are ``vec4 (w, x, y, z)``: Warp's own ``quat`` type is ordered otherwise.
 A body's parent is in ``parents``, its place in its parent's frame in ``offsets``; body 0 hangs on the free joint, which owns qpos 0–6
 and qvel 0–5 (angular part in the body frame); body b > 0 on a ball joint, which owns qpos 4b + 3 … 4b + 6 and qvel 3b + 3 … 3b + 5.
 """
 
 import warp as wp
 
-wp.set_module_options({"enable_backward": False})
+from puffer_phc.sim.simulator import MAX_DISTANCE, MAX_SPEED
 
-MAX_POSITION = 1e4
-"""m: a root farther than this from the origin is taken for diverged."""
-MAX_VELOCITY = 1e3
-"""m/s and rad/s: a coordinate faster than this is taken for diverged; the fastest human joints reach 50 rad/s."""
+wp.set_module_options({"enable_backward": False})
 
 
 @wp.func
@@ -137,7 +134,6 @@ def measure(
     num_constraints: wp.array[int],
     torque: wp.array2d[float],
     power: wp.array2d[float],
-    is_insane: wp.array[bool],
     demand: wp.array[int],
 ) -> None:
     """The implicit effort of one substep, added to the mean power with ``weight``, and what the step asked of the buffers.
@@ -147,9 +143,6 @@ def measure(
     """
     world, body = wp.tid()
     if body == 0:
-        for i in range(3):
-            if not (_is_sane(qpos[world, i], MAX_POSITION) and _is_sane(qvel[world, i], MAX_VELOCITY)):
-                is_insane[world] = True
         if world == 0:
             demand[0] = wp.max(demand[0], wp.max(num_contacts[0], num_pairs[0]))
         if num_constraints[world] > demand[2]:
@@ -165,12 +158,24 @@ def measure(
             torque[world, dof] = effort
             spent = weight * wp.abs(effort * velocity)
             power[world, dof] = wp.where(is_first, spent, power[world, dof] + spent)
-    for i in range(3):
-        if not _is_sane(qvel[world, 3 * body + 3 + i], MAX_VELOCITY):
-            is_insane[world] = True
+
+
+@wp.kernel
+def inspect(qpos: wp.array2d[float], qvel: wp.array2d[float], is_insane: wp.array[bool]) -> None:
+    """Mark the rows that no humanoid can be in: not finite, too far away or too fast. Launched over (N, B)."""
+    world, body = wp.tid()
+    start = 4 * body + 3
+    norm = 0.0
     for i in range(4):
-        if not _is_sane(qpos[world, 4 * body + 3 + i], 2.0):
-            is_insane[world] = True
+        norm += qpos[world, start + i] * qpos[world, start + i]
+    is_sane = _is_sane(norm - 1.0, 0.5)
+    for i in range(3):
+        is_sane = is_sane and _is_sane(qvel[world, 3 * body + 3 + i], MAX_SPEED)
+    if body == 0:
+        for i in range(3):
+            is_sane = is_sane and _is_sane(qpos[world, i], MAX_DISTANCE) and _is_sane(qvel[world, i], MAX_SPEED)
+    if not is_sane:
+        is_insane[world] = True
 
 
 @wp.kernel
