@@ -1,6 +1,6 @@
 """The environment: N humanoids that imitate clips in one simulator, stepped together, everything on the simulator's device."""
 
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -15,7 +15,12 @@ from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import Sampler
 from puffer_phc.sim.simulator import Simulator
-from puffer_phc.state import BodyState, Reference
+from puffer_phc.state import BodyState, Pose, Reference
+
+_Rows = Union[slice, Tensor]
+"""Which rows to work on: all of them on a GPU, where choosing would mean waiting; the indices that matter on a CPU."""
+
+_ALL_ROWS = slice(None)
 
 
 class StepResult(NamedTuple):
@@ -139,7 +144,7 @@ class ImitationEnv:
         for name in ("clip_ids", "start_times", "steps", "lift"):
             getattr(self, name).copy_(snapshot[name])
         self._set_times()
-        self._look_up(first=0)
+        self._look_up(first=0, rows=_ALL_ROWS)
         self.result.observation.copy_(self._observe(self.simulator.body, self._future.body))
 
     def close(self) -> None:
@@ -149,8 +154,8 @@ class ImitationEnv:
     def _advance_time(self) -> None:
         self.steps += 1
         self._set_times()
-        _write(self.reference, self.next_reference)
-        self._look_up(first=1)
+        _write(self.reference, _ALL_ROWS, self.next_reference)
+        self._look_up(first=1, rows=_ALL_ROWS)
 
     def _set_times(self) -> None:
         torch.add(self.start_times, self.steps * self.control_dt, out=self.times)
@@ -182,24 +187,30 @@ class ImitationEnv:
         torch.where(done, start_times, self.start_times, out=self.start_times)
         self.steps.masked_fill_(done, 0)
         self._set_times()
-        self._look_up(first=0)
-        penetration = (-self.motions.clearance(self.clip_ids, self.times)).clamp_min(0.0)
-        torch.where(done, penetration, self.lift, out=self.lift)
+        rows = done.nonzero().squeeze(1) if self._waits_are_free else _ALL_ROWS
+        self._look_up(first=0, rows=rows)
+        penetration = (-self.motions.clearance(self.clip_ids[rows], self.times[rows])).clamp_min(0.0)
+        self.lift[rows] = torch.where(done[rows], penetration, self.lift[rows])
+        self.simulator.set_state(done, self._lifted_pose())
+        seen = self._observe(_rows(self.simulator.body, rows), _rows(self._future.body, rows))
+        result = self.result
+        result.observation.copy_(result.final_observation)
+        result.observation[rows] = torch.where(done[rows].unsqueeze(-1), seen, result.final_observation[rows])
+
+    def _lifted_pose(self) -> Pose:
         pose = self.reference.pose()
         root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
-        self.simulator.set_state(done, pose._replace(root_pos=root_pos))
-        seen = self._observe(self.simulator.body, self._future.body)
-        torch.where(done.unsqueeze(-1), seen, self.result.final_observation, out=self.result.observation)
+        return pose._replace(root_pos=root_pos)
 
-    def _look_up(self, first: int) -> None:
-        """The references of all rows from ``first`` (0: now, 1: the next) to the last that is observed, in one look-up."""
-        times = self.times.unsqueeze(-1) + self._frame_times[first:]
-        clip_ids = self.clip_ids.unsqueeze(-1).expand_as(times)
+    def _look_up(self, first: int, rows: _Rows) -> None:
+        """The references of ``rows`` from ``first`` (0: now, 1: the next) to the last that is observed, in one look-up."""
+        times = self.times[rows].unsqueeze(-1) + self._frame_times[first:]
+        clip_ids = self.clip_ids[rows].unsqueeze(-1).expand_as(times)
         found = self.motions.at(clip_ids.flatten(), times.flatten())
         frames = _map(found, lambda tensor: tensor.unflatten(0, times.shape))
         if first == 0:
-            _write(self.reference, _map(frames, lambda tensor: tensor[:, 0]))
-        _write(self._future, _map(frames, lambda tensor: tensor[:, 1 - first :]))
+            _write(self.reference, rows, _map(frames, lambda tensor: tensor[:, 0]))
+        _write(self._future, rows, _map(frames, lambda tensor: tensor[:, 1 - first :]))
 
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:
@@ -212,7 +223,11 @@ def _map(reference: Reference, function: Callable[[Tensor], Tensor]) -> Referenc
     return Reference(body, function(reference.dof_pos), function(reference.dof_vel))
 
 
-def _write(target: Reference, source: Reference) -> None:
-    """Copy ``source`` into the tensors of ``target``."""
+def _rows(body: BodyState, rows: _Rows) -> BodyState:
+    return BodyState(*(tensor[rows] for tensor in body))
+
+
+def _write(target: Reference, rows: _Rows, source: Reference) -> None:
+    """Copy ``source`` into ``rows`` of the tensors of ``target``."""
     for old, new in zip((*target.body, *target[1:]), (*source.body, *source[1:])):
-        old.copy_(new)
+        old[rows] = new

@@ -5,7 +5,7 @@ The heading frame has its origin at the simulated root and its x axis along the 
 relative to the reference. All functions are pure; N environments, K future frames, B bodies.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -24,44 +24,80 @@ AMP_SIZE = 13 + 9 * (NUM_BODIES - 1 - len(_AMP_OMITTED_JOINTS)) + 3 * len(KEY_BO
 """Numbers per step of the AMP observation: 196."""
 
 
-class _HeadingView(NamedTuple):
-    """The simulated root's heading, as the numbers that turn things into its frame."""
+_Components = Tuple[Tensor, ...]
+"""The x, y, z or w, x, y, z of many vectors or rotations as separate tensors (N, M).
 
-    half: Tensor
-    """(N, 1, 2) cosine and sine of half the heading."""
-    full: Tensor
-    """(N, 1, 2) cosine and sine of the heading."""
+Inside this file arithmetic is done on components, each contiguous: on a CPU that is twice as fast as on tensors with x, y, z last.
+"""
 
 
-def _heading_view(root_quat: Tensor) -> _HeadingView:
+class _Heading(NamedTuple):
+    """The heading of the simulated root, as the numbers (N, 1) that turn things into its frame."""
+
+    cos: Tensor
+    sin: Tensor
+    half_cos: Tensor
+    half_sin: Tensor
+
+
+def _root_heading(root_quat: Tensor) -> _Heading:
     angle = rotations.heading_angle(root_quat).unsqueeze(-1)
-    half = torch.stack((torch.cos(0.5 * angle), torch.sin(0.5 * angle)), dim=-1)
-    return _HeadingView(half, torch.stack((angle.cos(), angle.sin()), dim=-1))
+    half = 0.5 * angle
+    return _Heading(angle.cos(), angle.sin(), half.cos(), half.sin())
 
 
-def _turn_vectors(view: _HeadingView, vectors: Tensor) -> Tensor:
+def _components(tensor: Tensor) -> _Components:
+    return tensor.movedim(-1, 0).contiguous().unbind(0)
+
+
+def _turn_vectors(heading: _Heading, vectors: Tensor) -> Tensor:
     """World vectors (N, M, 3) in the heading frame."""
-    cosine, sine = view.full.unbind(-1)
-    x, y, z = vectors.unbind(-1)
-    return torch.stack((cosine * x + sine * y, cosine * y - sine * x, z), dim=-1)
+    x, y, z = _components(vectors)
+    turned = torch.stack((heading.cos * x + heading.sin * y, heading.cos * y - heading.sin * x, z))
+    return turned.movedim(0, -1)
 
 
-def _turn_quats(view: _HeadingView, quats: Tensor) -> Tensor:
-    """World rotations (N, M, 4) in the heading frame: the product with the inverse heading, written out."""
-    cosine, sine = view.half.unbind(-1)
-    w, x, y, z = quats.unbind(-1)
-    return torch.stack((cosine * w + sine * z, cosine * x + sine * y, cosine * y - sine * x, cosine * z - sine * w), dim=-1)
+def _turn_quats(heading: _Heading, quats: Tensor) -> Tensor:
+    """World rotations (N, M, 4) in the heading frame, components first (4, N, M): the product with the inverse heading, written out."""
+    w, x, y, z = _components(quats)
+    cos, sin = heading.half_cos, heading.half_sin
+    return torch.stack((cos * w + sin * z, cos * x + sin * y, cos * y - sin * x, cos * z - sin * w))
 
 
-def _self_blocks(view: _HeadingView, body: BodyState, local_quat: Tensor) -> Tensor:
+def _multiply_by_inverse(a: Tensor, b: Tensor) -> Tensor:
+    """The rotations a ⊗ b⁻¹, all (4, N, M)."""
+    aw, ax, ay, az = a.unbind(0)
+    bw, bx, by, bz = b.unbind(0)
+    return torch.stack(
+        (
+            aw * bw + ax * bx + ay * by + az * bz,
+            ax * bw - aw * bx + az * by - ay * bz,
+            ay * bw - aw * by + ax * bz - az * bx,
+            az * bw - aw * bz + ay * bx - ax * by,
+        )
+    )
+
+
+def _tangent_normal(quats: Tensor) -> Tensor:
+    """The 6D form (N, M, 6) of rotations (4, N, M); see ``rotations.tangent_normal``."""
+    w, x, y, z = quats.unbind(0)
+    x2, y2, z2 = x + x, y + y, z + z
+    xx, yy, zz = x * x2, y * y2, z * z2
+    xy, xz, yz = x * y2, x * z2, y * z2
+    wx, wy, wz = w * x2, w * y2, w * z2
+    return torch.stack((1.0 - (yy + zz), xy + wz, xz - wy, xz + wy, yz - wx, 1.0 - (xx + yy))).movedim(0, -1)
+
+
+def _self_blocks(heading: _Heading, body: BodyState, local_quats: Tensor) -> Tensor:
+    """(N, 358); ``local_quats`` (4, N, B) are the body's rotations in the heading frame."""
     root = body.pos[:, :1]
-    vectors = _turn_vectors(view, torch.cat((body.pos[:, 1:] - root, body.lin_vel, body.ang_vel), dim=1)).flatten(1)
+    vectors = _turn_vectors(heading, torch.cat((body.pos[:, 1:] - root, body.lin_vel, body.ang_vel), dim=1)).flatten(1)
     split = 3 * (NUM_BODIES - 1)
-    sixd = rotations.tangent_normal(local_quat).flatten(1)
-    return torch.cat((root[:, 0, 2:], vectors[:, :split], sixd, vectors[:, split:]), dim=-1)
+    return torch.cat((root[:, 0, 2:], vectors[:, :split], _tangent_normal(local_quats).flatten(1), vectors[:, split:]), dim=-1)
 
 
-def _frame_blocks(view: _HeadingView, body: BodyState, local_quat: Tensor, future: BodyState) -> Tensor:
+def _frame_blocks(heading: _Heading, body: BodyState, local_quats: Tensor, future: BodyState) -> Tensor:
+    """(N, 576 · K); ``local_quats`` (4, N, B) are the body's rotations in the heading frame."""
     num_envs, num_frames = future.pos.shape[:2]
     differences = (
         future.pos - body.pos.unsqueeze(1),
@@ -69,13 +105,12 @@ def _frame_blocks(view: _HeadingView, body: BodyState, local_quat: Tensor, futur
         future.ang_vel - body.ang_vel.unsqueeze(1),
         future.pos - body.pos[:, None, :1],
     )
-    vectors = _turn_vectors(view, torch.cat(differences, dim=2).flatten(1, 2)).reshape(num_envs, num_frames, -1)
-    ref_quat = _turn_quats(view, future.quat.flatten(1, 2)).unflatten(1, (num_frames, NUM_BODIES))
-    turned = rotations.multiply(ref_quat, rotations.conjugate(local_quat).unsqueeze(1))
-    sixd = rotations.tangent_normal(torch.cat((turned, ref_quat), dim=2)).flatten(2)
+    vectors = _turn_vectors(heading, torch.cat(differences, dim=2).flatten(1, 2)).reshape(num_envs, num_frames, -1)
+    ref_quats = _turn_quats(heading, future.quat.flatten(1, 2))
+    turns = _multiply_by_inverse(ref_quats, local_quats.repeat(1, 1, num_frames))
+    sixd = _tangent_normal(torch.cat((turns, ref_quats), dim=2)).reshape(num_envs, 2, num_frames, -1)
     pos, vel, relative = vectors.split((3 * NUM_BODIES, 6 * NUM_BODIES, 3 * NUM_BODIES), dim=-1)
-    rot_difference, rot = sixd.split(6 * NUM_BODIES, dim=-1)
-    return torch.cat((pos, rot_difference, vel, relative, rot), dim=-1).flatten(1)
+    return torch.cat((pos, sixd[:, 0], vel, relative, sixd[:, 1]), dim=-1).flatten(1)
 
 
 def self_observation(body: BodyState) -> Tensor:
@@ -84,8 +119,8 @@ def self_observation(body: BodyState) -> Tensor:
     Columns: root height above the world's zero (1), positions of bodies 1…23 relative to the root (69), all rotations in 6D (144), linear
     velocities (72), angular velocities (72); body-major inside each block.
     """
-    view = _heading_view(body.quat[:, 0])
-    return _self_blocks(view, body, _turn_quats(view, body.quat))
+    heading = _root_heading(body.quat[:, 0])
+    return _self_blocks(heading, body, _turn_quats(heading, body.quat))
 
 
 def imitation_observation(body: BodyState, future: BodyState) -> Tensor:
@@ -95,15 +130,15 @@ def imitation_observation(body: BodyState, future: BodyState) -> Tensor:
     simulated positions (72), rotations from simulated to reference in 6D (144), differences of linear (72) and of angular velocities (72),
     reference positions relative to the simulated root (72), reference rotations in 6D (144); body-major inside each block.
     """
-    view = _heading_view(body.quat[:, 0])
-    return _frame_blocks(view, body, _turn_quats(view, body.quat), future)
+    heading = _root_heading(body.quat[:, 0])
+    return _frame_blocks(heading, body, _turn_quats(heading, body.quat), future)
 
 
 def observation(body: BodyState, future: BodyState) -> Tensor:
     """Self observation, then imitation observation (N, 358 + 576 · K), sharing what they have in common."""
-    view = _heading_view(body.quat[:, 0])
-    local_quat = _turn_quats(view, body.quat)
-    return torch.cat((_self_blocks(view, body, local_quat), _frame_blocks(view, body, local_quat, future)), dim=-1)
+    heading = _root_heading(body.quat[:, 0])
+    local_quats = _turn_quats(heading, body.quat)
+    return torch.cat((_self_blocks(heading, body, local_quats), _frame_blocks(heading, body, local_quats, future)), dim=-1)
 
 
 def observation_size(num_future_frames: int) -> int:
@@ -126,10 +161,10 @@ def amp_observation(pose: Pose, key_pos: Tensor) -> Tensor:
     linear and angular velocity (6), joint rotations in 6D (114) and joint velocities (57) of all joints but hands and toes, key body
     positions relative to the root (12). Adversarial motion priors, arXiv 2104.02180.
     """
-    view = _heading_view(pose.root_quat)
-    root_sixd = rotations.tangent_normal(_turn_quats(view, pose.root_quat.unsqueeze(1))).flatten(1)
+    heading = _root_heading(pose.root_quat)
+    root_sixd = _tangent_normal(_turn_quats(heading, pose.root_quat.unsqueeze(1))).flatten(1)
     world = (pose.root_lin_vel.unsqueeze(1), pose.root_ang_vel.unsqueeze(1), key_pos - pose.root_pos.unsqueeze(1))
-    vectors = _turn_vectors(view, torch.cat(world, dim=1)).flatten(1)
+    vectors = _turn_vectors(heading, torch.cat(world, dim=1)).flatten(1)
     joint_sixd = rotations.tangent_normal(rotations.from_rotation_vector(_amp_joints(pose.dof_pos))).flatten(1)
     joint_vel = _amp_joints(pose.dof_vel).flatten(1)
     return torch.cat((pose.root_pos[:, 2:], root_sixd, vectors[:, :6], joint_sixd, joint_vel, vectors[:, 6:]), dim=-1)
