@@ -15,6 +15,7 @@ from rich.console import Console
 from puffer_phc import build
 from puffer_phc.config import Config, chosen
 from puffer_phc.errors import ConfigError, PhcError
+from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
@@ -127,9 +128,10 @@ def evaluate(arguments: Arguments) -> int:
     policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
     result = evaluator(policy.mean_action)
     evaluator.close()
-    for path in result.write(arguments.output):
-        Console().print(f"wrote {path}", soft_wrap=True)
-    Console().print(result.table())
+    console = Console()
+    console.print(summary_table(result))
+    for path in write_results(result, arguments.output):
+        console.print(f"wrote {path}", soft_wrap=True, highlight=False)
     return 0
 
 

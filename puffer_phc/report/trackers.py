@@ -19,8 +19,7 @@ class Wandb:
             import wandb
         except ImportError as error:
             raise ConfigError("--track needs wandb: pip install 'puffer-phc[wandb]'") from error
-        has_account = wandb.Api is not None and wandb.api.api_key is not None
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_account else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
         self._run = wandb.init(project=project, name=run_dir.name, dir=str(run_dir), config=options, mode=mode)
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:

@@ -1,0 +1,166 @@
+"""Reports: what a terminal, a file and the trackers get."""
+
+import io
+import json
+import math
+import os
+
+import pytest
+from rich.console import Console
+
+from puffer_phc.report.dashboard import Dashboard, PlainLog, Progress, duration, figure, terminal_reporter
+from puffer_phc.report.metrics_log import MetricsLog
+from puffer_phc.report.several import Several
+from puffer_phc.report.trackers import TensorBoard, Wandb
+
+METRICS = {
+    "0verview/agent_steps": 4000.0,
+    "losses/value_loss": 0.0123,
+    "losses/approx_kl": 0.004,
+    "environment/episode_length": 17.5,
+    "environment/rew_body_pos": 0.625,
+}
+SUMMARY = {"eval/success_rate_strict": 0.25, "eval/success_rate_relaxed": 0.5, "eval/mpjpe_succ": math.nan}
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def console(is_terminal):
+    return Console(file=io.StringIO(), force_terminal=is_terminal, width=160, height=60, color_system=None)
+
+
+def shown(target):
+    return target.file.getvalue()
+
+
+def test_speed_and_time_left_by_hand():
+    clock = Clock()
+    progress = Progress(10_000, clock)
+    assert progress.steps_per_second == 0.0
+    assert progress.remaining == math.inf
+    clock.now += 2.0
+    progress.advance(1000)
+    assert (progress.steps_per_second, progress.elapsed, progress.remaining) == (500.0, 2.0, 18.0)
+    clock.now += 8.0
+    progress.advance(3000)
+    assert (progress.steps_per_second, progress.remaining) == (300.0, 7000 / 300)
+
+
+def test_speed_forgets_old_iterations():
+    clock = Clock()
+    progress = Progress(10**9, clock)
+    for step in range(1, 101):
+        clock.now += 10.0 if step <= 50 else 1.0
+        progress.advance(step * 100)
+    assert progress.steps_per_second == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00"), (59.9, "0:00:59"), (3661, "1:01:01"), (90000, "25:00:00"), (math.inf, "?")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (12345.0, "12,345"), (0.012345, "0.01235"), (1e-5, "1e-05"), (math.nan, "–")])
+def test_figures(value, text):
+    assert figure(value) == text
+
+
+def test_the_picture_shows_progress_losses_rewards_evaluation_and_messages():
+    clock, target = Clock(), console(is_terminal=True)
+    progress = Progress(10_000, clock)
+    dashboard = Dashboard(target, "a run", progress)
+    try:
+        clock.now += 4.0
+        Several([dashboard], progress).on_iteration(4000, METRICS)
+        dashboard.on_evaluation(4000, SUMMARY)
+        dashboard.message("checkpoint written")
+        screen = console(is_terminal=False)
+        screen.print(dashboard.picture())
+    finally:
+        dashboard.close()
+    for text in ("a run", "4,000 of 10,000 steps (40%)", "1,000 steps/s", "0:00:06 left", "value_loss", "0.0123", "rew_body_pos", "0.625"):
+        assert text in shown(screen)
+    for text in ("episode_length", "17.5", "success_rate_strict", "0.25", "checkpoint written"):
+        assert text in shown(screen)
+    assert "a run" in shown(target)
+
+
+def test_plain_lines_come_seldom_but_the_last_always():
+    clock, target = Clock(), console(is_terminal=False)
+    progress = Progress(10_000, clock)
+    log = PlainLog(target, "a run", progress, clock)
+    reporter = Several([log], progress)
+    for step in range(1000, 11_000, 1000):
+        clock.now += 1.0
+        reporter.on_iteration(step, METRICS)
+    lines = [line for line in shown(target).splitlines() if " steps (" in line]
+    assert [line.split()[0] for line in lines] == ["1,000", "10,000"]
+    assert "episode_length 17.5" in lines[0]
+
+
+def test_a_terminal_gets_the_picture_and_a_pipe_gets_lines():
+    for is_terminal, kind in ((True, Dashboard), (False, PlainLog)):
+        reporter = terminal_reporter(console(is_terminal), "a run", Progress(10))
+        reporter.close()
+        assert isinstance(reporter, kind)
+
+
+def test_the_log_is_strict_json_with_the_clock(tmp_path):
+    clock, path = Clock(), tmp_path / "metrics.jsonl"
+    progress = Progress(10_000, clock)
+    reporter = Several([MetricsLog(path)], progress)
+    clock.now += 2.0
+    reporter.on_iteration(1000, METRICS)
+    reporter.on_evaluation(1000, SUMMARY)
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+    reporter.close()
+    clocked = {"0verview/SPS": 500.0, "performance/uptime": 2.0, "performance/remaining": 18.0}
+    assert lines == [{"step": 1000, **METRICS, **clocked}, {"step": 1000, **SUMMARY, "eval/mpjpe_succ": None}]
+
+
+def test_tensorboard_writes_event_files(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoard(tmp_path)
+    board.on_iteration(7, METRICS)
+    board.on_evaluation(7, SUMMARY)
+    board.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Scalars("environment/rew_body_pos")[0].value == 0.625
+    assert events.Scalars("environment/rew_body_pos")[0].step == 7
+    assert "eval/mpjpe_succ" not in events.Tags()["scalars"]
+
+
+def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracker = Wandb(tmp_path, "tests", {"env": {"num_envs": 4}})
+    tracker.on_iteration(7, METRICS)
+    tracker.on_evaluation(9, SUMMARY)
+    tracker.close()
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert log.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "make", "option"), [("wandb", "Wandb", "--track"), ("torch.utils.tensorboard", "TensorBoard", "--tensorboard")]
+)
+def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch, module, make, option):
+    from puffer_phc.errors import ConfigError
+    from puffer_phc.report import trackers
+
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    arguments = (tmp_path, "tests", {}) if make == "Wandb" else (tmp_path,)
+    with pytest.raises(ConfigError, match=f"{option}.*pip install"):
+        getattr(trackers, make)(*arguments)

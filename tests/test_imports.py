@@ -1,0 +1,79 @@
+"""Imports go one way, and importing loads neither an engine nor a viewer nor a tracker."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "puffer_phc"
+
+FOUNDATION = ("rotations", "state", "errors", "config", "randomness", "resources")
+ALLOWED = {
+    **dict.fromkeys(FOUNDATION, FOUNDATION),
+    "humanoid": FOUNDATION,
+    "motion": (*FOUNDATION, "humanoid"),
+    "sim": (*FOUNDATION, "humanoid"),
+    "env": (*FOUNDATION, "humanoid", "motion", "sim"),
+    "evaluate": (*FOUNDATION, "humanoid", "motion", "sim", "env"),
+    "learn": (*FOUNDATION, "humanoid", "motion", "sim", "env", "evaluate"),
+    "sweep": (*FOUNDATION, "humanoid", "motion", "sim", "env", "evaluate", "learn"),
+    "report": FOUNDATION,
+    "view": (*FOUNDATION, "humanoid", "motion"),
+}
+"""What each part may import besides itself; parts that are not named here are edges that may import all."""
+
+ENGINES = {"mujoco", "mujoco_warp", "warp", "isaacgym"}
+BACKENDS = {"puffer_phc.sim.mujoco_cpu", "puffer_phc.sim.mujoco_warp", "puffer_phc.sim.isaac_gym"}
+HEAVY = sorted({*ENGINES, "wandb", "tensorboard", "viser", "imageio", "matplotlib"})
+
+
+def imported_modules(path):
+    """Full names of everything that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part_of(module):
+    """The first name below the package: a folder or a file of its root."""
+    pieces = module.split(".")
+    return pieces[1] if pieces[0] == "puffer_phc" and len(pieces) > 1 else None
+
+
+def files():
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    parts = {part_of(module) for module in imported_modules(path)} - {None, own, "__version__"}
+    assert own not in ALLOWED or parts <= set(ALLOWED[own]), f"{own} imports {sorted(parts - set(ALLOWED[own]))}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_backends_know_an_engine(path):
+    own = path.relative_to(PACKAGE).parts[0]
+    modules = set(imported_modules(path))
+    if own == "env":
+        assert not modules & BACKENDS
+    if own not in ("sim", "view", "doctor.py"):
+        assert not {module.split(".")[0] for module in modules} & ENGINES
+
+
+def test_the_law_names_every_folder_of_the_package():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert folders <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", ["puffer_phc", "puffer_phc.main", "puffer_phc.env.puffer", "puffer_phc.evaluate.evaluation"])
+def test_importing_loads_no_engine_viewer_or_tracker(module):
+    code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.split() == []
