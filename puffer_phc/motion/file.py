@@ -117,7 +117,7 @@ def save_motion_file(path: PathLike, clips: Sequence[Clip]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError as error:
         raise MotionFileError(f"{label} cannot be written: {error.strerror or error}") from error
@@ -284,9 +284,9 @@ def _check_frames(arrays: Dict[str, np.ndarray], names: List[str], ends: np.ndar
     bad = ~np.isfinite(deviation)
     if bad.any():
         reject(bad, "joint rotation is not finite")
-    bad = deviation > UNIT_TOLERANCE
+    bad = np.asarray(deviation > UNIT_TOLERANCE)
     if bad.any():
         reject(bad, f"quaternion length differs from 1 by {deviation[bad.argmax()]:.3g}")
-    bad = np.abs(root_pos).max(-1) > MAX_COORDINATE
+    bad = np.asarray(np.abs(root_pos).max(-1) > MAX_COORDINATE)
     if bad.any():
         reject(bad, f"root is {np.abs(root_pos[bad.argmax()]).max():.3g} m from the origin, metres expected,")
