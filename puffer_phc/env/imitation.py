@@ -9,7 +9,7 @@ from puffer_phc.config import EnvConfig
 from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.observations import observation, observation_size
 from puffer_phc.env.rewards import REWARD_TERMS, imitation_reward
-from puffer_phc.env.terminations import GRACE_STEPS, is_lost, tracking_error
+from puffer_phc.env.terminations import GRACE_STEPS, is_finite, is_lost, tracking_error
 from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion.library import MotionLibrary
@@ -19,8 +19,6 @@ from puffer_phc.state import BodyState, Pose, Reference
 
 _Rows = Union[slice, Tensor]
 """Which rows to work on: all of them on a GPU, where choosing would mean waiting; the indices that matter on a CPU."""
-
-_ALL_ROWS = slice(None)
 
 
 class StepResult(NamedTuple):
@@ -96,9 +94,9 @@ class ImitationEnv:
         self.reference = _empty_reference(n, device=device)
         """The reference at ``times``, the instant of ``simulator.body``."""
         self._future = _empty_reference(n, k, device=device)
-        self.next_reference = _map(self._future, lambda tensor: tensor[:, 0])
+        self.next_reference = _map(self._future, lambda part: part[:, 0])
         """The reference one control step after ``times``."""
-        self._frame_times = self.control_dt * torch.arange(k + 1, device=device)
+        self._frame_times = self.control_dt * torch.arange(1, k + 1, device=device)
         self.result = StepResult(
             observation=torch.zeros(n, self.observation_size, device=device),
             reward=torch.zeros(n, device=device),
@@ -115,22 +113,25 @@ class ImitationEnv:
 
     def reset(self) -> Tensor:
         """Begin a new episode in every row; returns the observation (N, O)."""
-        self._restart(torch.ones_like(self.diverged), *self.sampler.draw())
+        everywhere = torch.ones_like(self.diverged)
+        self._restart(everywhere, *self.sampler.draw())
         self.result.final_observation.copy_(self.result.observation)
         return self.result.observation
 
     def step(self, action: Tensor) -> StepResult:
         """Act with ``action`` (N, A), clipped to [−1, 1], for one control period."""
         self.simulator.step(self._actions.target(action, self.next_reference, self.simulator.dof))
-        self._advance_time()
+        self.steps += 1
+        self._set_times()
+        _write(self.reference, self.next_reference)
         self._judge()
         done = self.result.terminated | self.result.truncated
         self.sampler.record(done, self.result.terminated, self.clip_ids, self.times)
-        clip_ids, start_times = self.sampler.draw()
+        drawn = self.sampler.draw()
         if self._waits_are_free and not bool(done.any()):
-            self.result.observation.copy_(self.result.final_observation)
+            self._go_on()
         else:
-            self._restart(done, clip_ids, start_times)
+            self._restart(done, *drawn)
         return self.result
 
     def snapshot(self) -> Dict[str, Any]:
@@ -144,36 +145,26 @@ class ImitationEnv:
         for name in ("clip_ids", "start_times", "steps", "lift"):
             getattr(self, name).copy_(snapshot[name])
         self._set_times()
-        self._look_up(first=0, rows=_ALL_ROWS)
-        self.result.observation.copy_(self._observe(self.simulator.body, self._future.body))
+        _write(self.reference, self.motions.at(self.clip_ids, self.times))
+        self._go_on()
 
     def close(self) -> None:
         """Free what the simulator holds."""
         self.simulator.close()
 
-    def _advance_time(self) -> None:
-        self.steps += 1
-        self._set_times()
-        _write(self.reference, _ALL_ROWS, self.next_reference)
-        self._look_up(first=1, rows=_ALL_ROWS)
-
     def _set_times(self) -> None:
         torch.add(self.start_times, self.steps * self.control_dt, out=self.times)
 
     def _judge(self) -> None:
-        """Reward, end of episode and final observation of the state that the simulator came to."""
-        body, result = self.simulator.body, self.result
-        reward = self._reward(body, self.reference.body, self.simulator.dof.power, self.steps, self.config)
-        final = self._observe(body, self._future.body)
-        is_finite = (final.sum(dim=-1) + reward.total).isfinite()
-        torch.logical_or(self.simulator.diverged, ~is_finite, out=self.diverged)
+        """Reward and end of episode in the state that the simulator came to."""
+        simulator, result = self.simulator, self.result
+        reward = self._reward(simulator.body, self.reference.body, simulator.dof.power, self.steps, self.config)
+        torch.logical_or(simulator.diverged, ~is_finite(simulator.body, simulator.dof.power), out=self.diverged)
         torch.logical_or(self._lost(), self.diverged, out=result.terminated)
         is_over = self.times > self.motions.durations[self.clip_ids] - 0.5 * self.control_dt
         torch.logical_and(is_over, ~result.terminated, out=result.truncated)
-        bad_rows = self.diverged.unsqueeze(-1)
         result.reward.copy_(reward.total.masked_fill(self.diverged, 0.0))
-        result.reward_terms.copy_(reward.terms.masked_fill(bad_rows, 0.0))
-        result.final_observation.copy_(final.masked_fill(bad_rows, 0.0))
+        result.reward_terms.copy_(reward.terms.masked_fill(self.diverged.unsqueeze(-1), 0.0))
 
     def _lost(self) -> Tensor:
         if self.termination_distance is None:
@@ -181,36 +172,46 @@ class ImitationEnv:
         error = tracking_error(self.simulator.body, self.reference.body)
         return is_lost(error, self.termination_distance) & (self.steps > GRACE_STEPS)
 
+    def _go_on(self) -> None:
+        """Observe where no episode ended."""
+        _write(self._future, self._ahead(self.clip_ids, self.times))
+        self.result.observation.copy_(self._observe(self.simulator.body, self._future.body))
+        self.result.final_observation.copy_(self.result.observation)
+
     def _restart(self, done: Tensor, clip_ids: Tensor, start_times: Tensor) -> None:
-        """Begin the episodes (clip, start) in rows ``done`` (N,), and observe."""
+        """Begin the episodes (clip, start) in rows ``done`` (N,); observe the new states of all rows and the old ones of these."""
+        rows = done.nonzero().squeeze(1) if self._waits_are_free else slice(None)
+        left_body = _map_body(self.simulator.body, lambda part: part[rows].clone())
+        left_future = self._ahead(self.clip_ids[rows], self.times[rows])
+        self._place(done, rows, clip_ids, start_times)
+        _write(self._future, self._ahead(self.clip_ids, self.times))
+        seen = self._observe(_join(self.simulator.body, left_body), _join(self._future.body, left_future.body))
+        now, left = seen[: self.num_envs], seen[self.num_envs :].masked_fill(self.diverged[rows].unsqueeze(-1), 0.0)
+        self.result.observation.copy_(now)
+        self.result.final_observation.copy_(now)
+        self.result.final_observation[rows] = torch.where(done[rows].unsqueeze(-1), left, now[rows])
+
+    def _place(self, done: Tensor, rows: _Rows, clip_ids: Tensor, start_times: Tensor) -> None:
+        """Put the humanoids of ``done`` rows on the reference, lifted out of the floor."""
         torch.where(done, clip_ids, self.clip_ids, out=self.clip_ids)
         torch.where(done, start_times, self.start_times, out=self.start_times)
         self.steps.masked_fill_(done, 0)
         self._set_times()
-        rows = done.nonzero().squeeze(1) if self._waits_are_free else _ALL_ROWS
-        self._look_up(first=0, rows=rows)
+        _write(self.reference, self.motions.at(self.clip_ids[rows], self.times[rows]), rows)
         penetration = (-self.motions.clearance(self.clip_ids[rows], self.times[rows])).clamp_min(0.0)
         self.lift[rows] = torch.where(done[rows], penetration, self.lift[rows])
         self.simulator.set_state(done, self._lifted_pose())
-        seen = self._observe(_rows(self.simulator.body, rows), _rows(self._future.body, rows))
-        result = self.result
-        result.observation.copy_(result.final_observation)
-        result.observation[rows] = torch.where(done[rows].unsqueeze(-1), seen, result.final_observation[rows])
+
+    def _ahead(self, clip_ids: Tensor, times: Tensor) -> Reference:
+        """The K references (M, K, …) that are observed at ``times`` (M,) s of clips (M,), in one look-up."""
+        times = times.unsqueeze(-1) + self._frame_times
+        found = self.motions.at(clip_ids.unsqueeze(-1).expand_as(times).flatten(), times.flatten())
+        return _map(found, lambda part: part.unflatten(0, times.shape))
 
     def _lifted_pose(self) -> Pose:
         pose = self.reference.pose()
         root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
         return pose._replace(root_pos=root_pos)
-
-    def _look_up(self, first: int, rows: _Rows) -> None:
-        """The references of ``rows`` from ``first`` (0: now, 1: the next) to the last that is observed, in one look-up."""
-        times = self.times[rows].unsqueeze(-1) + self._frame_times[first:]
-        clip_ids = self.clip_ids[rows].unsqueeze(-1).expand_as(times)
-        found = self.motions.at(clip_ids.flatten(), times.flatten())
-        frames = _map(found, lambda tensor: tensor.unflatten(0, times.shape))
-        if first == 0:
-            _write(self.reference, rows, _map(frames, lambda tensor: tensor[:, 0]))
-        _write(self._future, rows, _map(frames, lambda tensor: tensor[:, 1 - first :]))
 
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:
@@ -218,16 +219,20 @@ def _empty_reference(*rows: int, device: torch.device) -> Reference:
     return Reference(body, torch.zeros(*rows, NUM_DOFS, device=device), torch.zeros(*rows, NUM_DOFS, device=device))
 
 
+def _map_body(body: BodyState, function: Callable[[Tensor], Tensor]) -> BodyState:
+    return BodyState(*(function(part) for part in body))
+
+
 def _map(reference: Reference, function: Callable[[Tensor], Tensor]) -> Reference:
-    body = BodyState(*(function(tensor) for tensor in reference.body))
-    return Reference(body, function(reference.dof_pos), function(reference.dof_vel))
+    return Reference(_map_body(reference.body, function), function(reference.dof_pos), function(reference.dof_vel))
 
 
-def _rows(body: BodyState, rows: _Rows) -> BodyState:
-    return BodyState(*(tensor[rows] for tensor in body))
+def _join(first: BodyState, second: BodyState) -> BodyState:
+    """The rows of both."""
+    return BodyState(*(torch.cat(parts) for parts in zip(first, second)))
 
 
-def _write(target: Reference, rows: _Rows, source: Reference) -> None:
+def _write(target: Reference, source: Reference, rows: _Rows = slice(None)) -> None:
     """Copy ``source`` into ``rows`` of the tensors of ``target``."""
     for old, new in zip((*target.body, *target[1:]), (*source.body, *source[1:])):
         old[rows] = new

@@ -53,7 +53,8 @@ def _components(tensor: Tensor) -> _Components:
 def _turn_vectors(heading: _Heading, vectors: Tensor) -> Tensor:
     """World vectors (N, M, 3) in the heading frame."""
     x, y, z = _components(vectors)
-    turned = torch.stack((heading.cos * x + heading.sin * y, heading.cos * y - heading.sin * x, z))
+    cos, sin = heading.cos, heading.sin
+    turned = torch.stack((torch.addcmul(cos * x, sin, y), torch.addcmul(cos * y, sin, x, value=-1), z))
     return turned.movedim(0, -1)
 
 
@@ -61,31 +62,41 @@ def _turn_quats(heading: _Heading, quats: Tensor) -> Tensor:
     """World rotations (N, M, 4) in the heading frame, components first (4, N, M): the product with the inverse heading, written out."""
     w, x, y, z = _components(quats)
     cos, sin = heading.half_cos, heading.half_sin
-    return torch.stack((cos * w + sin * z, cos * x + sin * y, cos * y - sin * x, cos * z - sin * w))
-
-
-def _multiply_by_inverse(a: Tensor, b: Tensor) -> Tensor:
-    """The rotations a ⊗ b⁻¹, all (4, N, M)."""
-    aw, ax, ay, az = a.unbind(0)
-    bw, bx, by, bz = b.unbind(0)
     return torch.stack(
         (
-            aw * bw + ax * bx + ay * by + az * bz,
-            ax * bw - aw * bx + az * by - ay * bz,
-            ay * bw - aw * by + ax * bz - az * bx,
-            az * bw - aw * bz + ay * bx - ax * by,
+            torch.addcmul(cos * w, sin, z),
+            torch.addcmul(cos * x, sin, y),
+            torch.addcmul(cos * y, sin, x, value=-1),
+            torch.addcmul(cos * z, sin, w, value=-1),
         )
     )
 
 
+def _multiply_by_inverse(a: Tensor, b: Tensor) -> Tensor:
+    """The rotations a ⊗ b⁻¹, components first (4, ...); other axes broadcast."""
+    aw, ax, ay, az = a.unbind(0)
+    bw, bx, by, bz = b.unbind(0)
+    w = torch.addcmul(torch.addcmul(torch.addcmul(aw * bw, ax, bx), ay, by), az, bz)
+    x = torch.addcmul(torch.addcmul(torch.addcmul(ax * bw, aw, bx, value=-1), az, by), ay, bz, value=-1)
+    y = torch.addcmul(torch.addcmul(torch.addcmul(ay * bw, aw, by, value=-1), ax, bz), az, bx, value=-1)
+    z = torch.addcmul(torch.addcmul(torch.addcmul(az * bw, aw, bz, value=-1), ay, bx), ax, by, value=-1)
+    return torch.stack((w, x, y, z))
+
+
 def _tangent_normal(quats: Tensor) -> Tensor:
-    """The 6D form (N, M, 6) of rotations (4, N, M); see ``rotations.tangent_normal``."""
+    """The 6D form (..., 6) of rotations (4, ...); see ``rotations.tangent_normal``."""
     w, x, y, z = quats.unbind(0)
-    x2, y2, z2 = x + x, y + y, z + z
-    xx, yy, zz = x * x2, y * y2, z * z2
-    xy, xz, yz = x * y2, x * z2, y * z2
-    wx, wy, wz = w * x2, w * y2, w * z2
-    return torch.stack((1.0 - (yy + zz), xy + wz, xz - wy, xz + wy, yz - wx, 1.0 - (xx + yy))).movedim(0, -1)
+    x2, y2, z2 = (quats[1:] * 2.0).unbind(0)
+    rest = torch.addcmul(torch.ones_like(y), y, y2, value=-1)
+    columns = (
+        torch.addcmul(rest, z, z2, value=-1),
+        torch.addcmul(x * y2, w, z2),
+        torch.addcmul(x * z2, w, y2, value=-1),
+        torch.addcmul(x * z2, w, y2),
+        torch.addcmul(y * z2, w, x2, value=-1),
+        torch.addcmul(rest, x, x2, value=-1),
+    )
+    return torch.stack(columns).movedim(0, -1)
 
 
 def _self_blocks(heading: _Heading, body: BodyState, local_quats: Tensor) -> Tensor:
@@ -106,8 +117,8 @@ def _frame_blocks(heading: _Heading, body: BodyState, local_quats: Tensor, futur
         future.pos - body.pos[:, None, :1],
     )
     vectors = _turn_vectors(heading, torch.cat(differences, dim=2).flatten(1, 2)).reshape(num_envs, num_frames, -1)
-    ref_quats = _turn_quats(heading, future.quat.flatten(1, 2))
-    turns = _multiply_by_inverse(ref_quats, local_quats.repeat(1, 1, num_frames))
+    ref_quats = _turn_quats(heading, future.quat.flatten(1, 2)).unflatten(2, (num_frames, NUM_BODIES))
+    turns = _multiply_by_inverse(ref_quats, local_quats.unsqueeze(2))
     sixd = _tangent_normal(torch.cat((turns, ref_quats), dim=2)).reshape(num_envs, 2, num_frames, -1)
     pos, vel, relative = vectors.split((3 * NUM_BODIES, 6 * NUM_BODIES, 3 * NUM_BODIES), dim=-1)
     return torch.cat((pos, sixd[:, 0], vel, relative, sixd[:, 1]), dim=-1).flatten(1)

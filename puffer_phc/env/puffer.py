@@ -1,6 +1,6 @@
 """The environment as PufferLib knows one: spaces, buffers that are rewritten in place, and statistics of episodes."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import gymnasium
 import numpy as np
@@ -15,6 +15,11 @@ LOG_INTERVAL = 32
 """Steps between the statistics that go out as infos in numpy mode."""
 
 _NUMPY_BUFFERS = ("observations", "rewards", "terminals", "truncations")
+
+
+def _own(sums: Tensor) -> Tensor:
+    """The sums of this process alone."""
+    return sums
 
 
 class EpisodeStatistics:
@@ -57,9 +62,9 @@ class EpisodeStatistics:
         self._returns *= 1.0 - done
         self._lengths *= 1.0 - done
 
-    def read(self) -> Dict[str, float]:
+    def read(self, total: Callable[[Tensor], Tensor]) -> Dict[str, float]:
         """Means and counts since the last read; those of episodes and resets are missing where there was none."""
-        sums = dict(zip(self._names(), self._sums.tolist()))
+        sums = dict(zip(self._names(), total(self._sums.clone()).tolist()))
         self._sums.zero_()
         statistics: Dict[str, float] = {"diverged": sums["diverged"]}
         if sums["steps"] > 0:
@@ -153,17 +158,17 @@ class PufferImitation(pufferlib.PufferEnv):
                 infos.append(self.read_statistics())
         return self.observations, self.rewards, self.terminals, self.truncations, infos
 
-    def read_statistics(self) -> Dict[str, float]:
-        """Statistics since the last read: the only wait for the device.
+    def read_statistics(self, total: Callable[[Tensor], Tensor] = _own) -> Dict[str, float]:
+        """Statistics since the last read: the only wait for the device. ``total`` adds up a tensor of sums over processes.
 
         Per episode ended: ``episode_return``, ``episode_length`` (steps), ``epi_trunc_rate`` (share that reached the clip's end),
         ``reset_lift_rate`` and ``reset_lift_mm`` (how often and how far on average resets raised the body out of the floor), ``episodes``
         (count). Per step: the reward terms. Counts: ``diverged`` rows, and steps whose contacts or constraints did not fit.
         """
         counters = self.env.simulator.read_counters()
-        statistics = self._statistics.read()
-        statistics["contact_overflows"] = float(counters.contact_overflows)
-        statistics["constraint_overflows"] = float(counters.constraint_overflows)
+        overflows = torch.tensor(counters[1:], dtype=torch.float64, device=self.env.device)
+        statistics = self._statistics.read(total)
+        statistics["contact_overflows"], statistics["constraint_overflows"] = total(overflows).tolist()
         return statistics
 
     def snapshot(self) -> Dict[str, Any]:

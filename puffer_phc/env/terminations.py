@@ -1,5 +1,6 @@
 """When tracking has failed. Pure functions; B bodies, leading axes are free."""
 
+import torch
 from torch import Tensor
 
 from puffer_phc.state import BodyState
@@ -31,3 +32,8 @@ def fails_strict(error: Tensor) -> Tensor:
 def fails_relaxed(error: Tensor) -> Tensor:
     """(...,) bool: with these tracking errors (..., B) the frame breaks relaxed success: the mean is over ``RELAXED_DISTANCE``."""
     return error.mean(dim=-1) > RELAXED_DISTANCE
+
+
+def is_finite(body: BodyState, power: Tensor) -> Tensor:
+    """(N,) bool: neither the body states nor the joint powers (N, D) of a row hold a number that is infinite or none."""
+    return torch.cat([*(part.flatten(1) for part in body), power], dim=-1).sum(dim=-1).isfinite()
