@@ -12,7 +12,7 @@ from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import BackendError, CheckpointError
-from puffer_phc.evaluate.evaluation import EvaluationResult, evaluate
+from puffer_phc.evaluate.evaluation import EvaluationResult, evaluate, merge
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.learn.checkpoint import Checkpoint, load_policy
 from puffer_phc.learn.distributed import World
@@ -107,16 +107,20 @@ def restore_policy(policy: PHCPolicy, checkpoint: Checkpoint, path: Path) -> Non
 class Evaluator:
     """Evaluates policies on every clip of ``motions``, one rollout each from its first frame, in a simulator of its own."""
 
-    def __init__(self, config: Config, motions: MotionLibrary) -> None:
-        self._env, self._motions = config.env, motions
-        num_envs = min(chosen(config.eval.num_envs), motions.num_clips)
+    def __init__(self, config: Config, motions: MotionLibrary, world: Optional[World] = None) -> None:
+        self._env, self._motions, self._world = config.env, motions, world or World()
+        self._compile = bool(config.train.compile)
+        num_envs = min(chosen(config.eval.num_envs), -(-motions.num_clips // self._world.size))
         self._simulator = make_simulator(config.env, num_envs, motions.device)
         self.observation_size = observation_size(config.env.num_future_frames)
         self.action_size = ActionMap(config.env, self._simulator.gains).action_size
 
     def __call__(self, policy: Callable[[Tensor], Tensor]) -> EvaluationResult:
-        """The result of ``policy``, which maps observations (N, O) to actions (N, A)."""
-        return evaluate(policy, self._simulator, self._motions, self._env)
+        """The result of ``policy``, which maps observations (N, O) to actions (N, A); every process plays its share of the clips."""
+        world = self._world
+        share = range(world.rank, self._motions.num_clips, world.size)
+        own = evaluate(policy, self._simulator, self._motions, self._env, share, self._compile)
+        return merge(world.gather(own))
 
     def close(self) -> None:
         """Free the simulator."""

@@ -80,7 +80,7 @@ def train(arguments: Arguments) -> int:
     motions = build.load_motions(session.config.env, session.device)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
-    evaluator = build.Evaluator(session.config, motions)
+    evaluator = build.Evaluator(session.config, motions, session.world)
     run_dir = make_run_dir(session)
     reporter = make_reporter(arguments, session, run_dir)
     for line in describe_sizes(session.config):

@@ -99,7 +99,7 @@ def _auto_minibatch(batch_size: int, bptt_horizon: int) -> int:
 
 def _precision(precision: str, on_gpu: bool) -> str:
     if precision == "auto":
-        return "tf32" if on_gpu else "float32"
+        return "bf16" if on_gpu else "float32"
     return precision
 
 

@@ -135,12 +135,13 @@ def evaluate(
     motions: MotionLibrary,
     config: EnvConfig,
     clip_ids: Optional[Sequence[int]] = None,
+    compiled: bool = False,
 ) -> EvaluationResult:
     """Play the clips ``clip_ids`` (default: all) with ``policy``, which maps observations (N, O) to actions (N, A) without chance.
 
     Clips of similar length play side by side, as many at a time as ``simulator`` has environments; the result does not depend on
     that number beyond what the policy's own arithmetic does. The simulator's state is overwritten. Memory does not grow with the length
-    of clips, and the device is waited for about once a second of motion.
+    of clips, and the device is waited for about once a second of motion. ``compiled`` fuses the environment's pure parts.
     """
     wanted = list(range(motions.num_clips)) if clip_ids is None else list(clip_ids)
     frames = _frames_to_play(motions, simulator.control_dt)
@@ -149,6 +150,8 @@ def evaluate(
     clips = torch.zeros(simulator.num_envs, dtype=torch.int64, device=simulator.device)
     sampler = FixedSampler(clips, torch.zeros(simulator.num_envs, device=simulator.device))
     env = ImitationEnv(judge, motions, sampler, config, termination_distance=None)
+    if compiled:
+        env.compile()
     results = [_no_clips(simulator.control_dt)]
     for start in range(0, len(wanted), simulator.num_envs):
         batch = wanted[start : start + simulator.num_envs]

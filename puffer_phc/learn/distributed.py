@@ -22,7 +22,7 @@ class World:
         self.local_rank = local_rank
 
     @classmethod
-    def from_environment(cls, device_type: str, timeout_seconds: float = 60.0) -> "World":
+    def from_environment(cls, device_type: str, timeout_seconds: float = 600.0) -> "World":
         """Join the group that torchrun announces in the environment: NCCL on CUDA devices, gloo on CPUs; alone without torchrun."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:

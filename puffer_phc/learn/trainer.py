@@ -133,7 +133,10 @@ class Trainer:
     def _take_in_observations(self) -> None:
         observations = self._rollout.observations.flatten(0, 1)
         self.policy.obs_norm.update(self._world.combined(moments(observations)))
-        self.env.env.sampler.update()
+        sampler = self.env.env.sampler
+        for counts in sampler.shared_counts:
+            self._world.sum_(counts)
+        sampler.update()
 
     def _advantages(self) -> Tensor:
         rollout, options = self._rollout, self._options
@@ -204,7 +207,7 @@ class Trainer:
         """The only wait for the device in an iteration."""
         names = {"total": "total_loss", "policy": "policy_loss", "value": "value_loss", "bound": "mean_bound_loss"}
         metrics = {f"losses/{names.get(name, name)}": value for name, value in zip(figures, torch.stack(list(figures.values())).tolist())}
-        metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics().items()})
+        metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics(self._world.sum_).items()})
         metrics["0verview/agent_steps"] = float(self.global_step)
         metrics["0verview/epoch"] = float(self.iteration)
         metrics["0verview/learning_rate"] = self._optimizer.rate.item()
