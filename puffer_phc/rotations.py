@@ -85,7 +85,8 @@ def angle(q: Tensor) -> Tensor:
 def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
     """Spherical interpolation (..., 4) from ``a`` (fraction 0) to ``b`` (fraction 1) along the shorter arc.
 
-    ``fraction`` is a tensor that broadcasts against ``a[..., :1]``. Nearly equal rotations fall back to the normalised linear blend, which is exact there.
+    ``fraction`` is a tensor that broadcasts against ``a[..., :1]``. Nearly equal rotations fall back to the normalised linear blend,
+    which is exact there.
     """
     cosine = (a * b).sum(-1, keepdim=True)
     b = torch.where(cosine < 0, -b, b)

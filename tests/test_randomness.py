@@ -19,7 +19,7 @@ def test_eight_processes_see_what_one_sees(kind):
 def test_draws_follow_their_laws():
     random = EnvRandom(1, 20_000, CPU)
     uniform, normal = random.uniform(), random.normal()
-    assert 0.0 <= uniform.min() and uniform.max() < 1.0
+    assert uniform.min() >= 0.0 and uniform.max() < 1.0
     assert abs(uniform.mean() - 0.5) < 0.02
     assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1.0) < 0.05
 

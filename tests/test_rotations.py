@@ -39,9 +39,7 @@ def assert_same_rotation(a, b, tolerance=1e-9):
 
 @given(quaternion, quaternion, quaternion)
 def test_the_product_is_associative(a, b, c):
-    assert_same_rotation(
-        rotations.multiply(rotations.multiply(a, b), c), rotations.multiply(a, rotations.multiply(b, c))
-    )
+    assert_same_rotation(rotations.multiply(rotations.multiply(a, b), c), rotations.multiply(a, rotations.multiply(b, c)))
 
 
 @given(quaternion)

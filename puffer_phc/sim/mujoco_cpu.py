@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -214,7 +214,7 @@ class MujocoCpuSimulator:
             before.set()
 
 
-def import_engine() -> "tuple[Any, Any]":
+def import_engine() -> Tuple[Any, Any]:
     """The modules ``mujoco`` and ``mujoco.batch``; raises ``BackendError`` saying what is missing."""
     if sys.version_info < (3, 10):
         version = ".".join(map(str, sys.version_info[:3]))
