@@ -59,6 +59,9 @@ _ALMOST_STRAIGHT = 0.9995
 
 _MAX_TOE_BEND = math.radians(70.0)
 
+_STRAY = 0.5
+"""Greatest deviation of a quaternion from unit length; some of these motions were edited and stray by 0.42."""
+
 _JUMP = math.radians(8.0)
 _SPARSE = 0.04
 """s. Where key frames are farther apart, fast motion looks like a jump."""
@@ -107,7 +110,10 @@ def _read(path: Path, label: str) -> Tuple[KeyFrames, bool]:
         raise MotionFileError(f"{label}: key frames have shape {frames.shape}, expected (2 or more, {sum(_COLUMNS)})")
     if not np.isfinite(frames).all() or (frames[:-1, 0] <= 0).any():
         raise MotionFileError(f"{label} has a key frame that is not finite or lasts no time")
-    return _key_frames(frames), content.get("Loop") == "wrap"
+    keys = _key_frames(frames)
+    if np.abs(np.linalg.norm(keys.quats, axis=-1) - 1.0).max() > _STRAY:
+        raise MotionFileError(f"{label} has a quaternion that is no rotation")
+    return keys._replace(quats=keys.quats / np.linalg.norm(keys.quats, axis=-1, keepdims=True)), content.get("Loop") == "wrap"
 
 
 def _key_frames(frames: np.ndarray) -> KeyFrames:
@@ -121,8 +127,7 @@ def _key_frames(frames: np.ndarray) -> KeyFrames:
 def _quats(part: np.ndarray) -> np.ndarray:
     """Rotations (K, 4) in our axes from quaternions (K, 4), or from angles (K, 1) about their z, our −y."""
     if part.shape[1] == 4:
-        quats = part[:, [0, 1, 3, 2]] * (1.0, 1.0, -1.0, 1.0)
-        return quats / np.linalg.norm(quats, axis=1, keepdims=True)
+        return part[:, [0, 1, 3, 2]] * (1.0, 1.0, -1.0, 1.0)
     half, zero = 0.5 * part[:, 0], np.zeros(len(part))
     return np.stack((np.cos(half), zero, -np.sin(half), zero), axis=1)
 

@@ -275,7 +275,7 @@ def _check_frames(arrays: Dict[str, np.ndarray], names: List[str], ends: np.ndar
         clip = int(np.searchsorted(ends, frame, side="right"))
         raise MotionFileError(f"{label}, clip '{names[clip]}': {text} at frame {frame - starts[clip]}")
 
-    bad = ~np.isfinite(root_pos).all(-1)
+    bad = np.asarray(~np.isfinite(root_pos).all(-1))
     if bad.any():
         reject(bad, "root position is not finite")
     with np.errstate(invalid="ignore", over="ignore"):
