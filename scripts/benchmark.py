@@ -166,8 +166,9 @@ class BareBatch:
         import mujoco
         from mujoco import batch
 
-        model = mujoco.MjModel.from_xml_string(build_mjcf(physics))
-        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+        engine: Any = mujoco
+        model = engine.MjModel.from_xml_string(build_mjcf(physics))
+        model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_AUTORESET)
         self._batch = batch.Batch(model, simulator.num_envs, simulator._batch.nthread)
         self._simulator, self._substeps = simulator, physics.substeps
 

@@ -289,6 +289,24 @@ class TestOnGpu:
             assert (warp.dof.power.cpu() - reference.dof.power).abs().max() < 1e-2 * reference.dof.power.max() + 1.0
         warp.close()
 
+    def test_set_state_can_be_part_of_a_recorded_graph(self):
+        device = torch.device("cuda")
+        simulator = MujocoWarpSimulator(NUM_ENVS, PhysicsOptions(), device)
+        pose = Pose(*(part.to(device) for part in random_pose(3, 1.0)))
+        mask = torch.tensor([True, False, True, False], device=device)
+        simulator.set_state(mask, pose)
+        torch.cuda.synchronize()
+        expected = [part.clone() for part in (*simulator.body, *simulator.dof)]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            simulator.set_state(mask, pose)
+        for _ in range(2):
+            simulator.step(torch.zeros(NUM_ENVS, NUM_DOFS, device=device))
+            graph.replay()
+            for part, wanted in zip((*simulator.body, *simulator.dof), expected):
+                torch.testing.assert_close(part[mask], wanted[mask], atol=1e-6, rtol=0)
+        simulator.close()
+
     def test_diverged_rows_are_frozen_in_the_graph(self):
         device = torch.device("cuda")
         simulator = MujocoWarpSimulator(NUM_ENVS, PhysicsOptions(), device)

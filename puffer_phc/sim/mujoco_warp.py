@@ -3,7 +3,7 @@
 import logging
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List
 
 import mujoco
 import mujoco_warp
@@ -60,7 +60,8 @@ class MujocoWarpSimulator:
         self.contacts_per_env = contacts_per_env
         self.constraints_per_env = -(-constraints_per_env // _CONSTRAINT_TILE) * _CONSTRAINT_TILE
         self._streams: Dict[int, Any] = {}
-        self._graph: Optional[Any] = None
+        self._graph: Any = None
+        self._data: Any = None
         self._allocate_states()
         warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
         warp.init()
@@ -102,11 +103,11 @@ class MujocoWarpSimulator:
         self._warn_of_overflows(counters)
         return counters
 
-    def snapshot(self) -> "dict[str, Any]":
+    def snapshot(self) -> Dict[str, Any]:
         """The full integration state, warm starts included: ``restore`` of it and the same targets give the same motion."""
         return {name: tensor.clone() for name, tensor in self._integration_state().items()}
 
-    def restore(self, snapshot: "dict[str, Any]") -> None:
+    def restore(self, snapshot: Dict[str, Any]) -> None:
         """Go back to a ``snapshot`` of a simulator with the same number of environments."""
         num_envs = len(snapshot["qpos"])
         if num_envs != self.num_envs:
@@ -182,16 +183,17 @@ class MujocoWarpSimulator:
         self._demand = torch.zeros(3, dtype=torch.int32, device=device)
 
     def _build_model(self) -> None:
-        self.model = mujoco.MjModel.from_xml_string(build_mjcf(self.options))
+        engine: Any = mujoco
+        self.model = engine.MjModel.from_xml_string(build_mjcf(self.options))
         # Boxes meet boxes only where a foot meets the other: the closed form does for them, and the general convex code, its compile
         # time and its 2 kB a contact are not needed.
-        self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_NATIVECCD)
+        self.model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_NATIVECCD)
         self._warp_model = mujoco_warp.put_model(self.model)
         self._warp_model.opt.warn_overflow = 0
         self._warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
         self._data = mujoco_warp.put_data(
             self.model,
-            mujoco.MjData(self.model),
+            engine.MjData(self.model),
             nworld=self.num_envs,
             nconmax=self.contacts_per_env,
             njmax=self.constraints_per_env,
@@ -207,14 +209,14 @@ class MujocoWarpSimulator:
         is_insane, demand = array(self._is_insane), array(self._demand)
         gains = [array(gain) for gain in self.gains]
         sizes = [data.nacon, data.ncollision, data.nefc]
-        place_holder = warp.array(self.model.qpos0, dtype=float)
+        placeholder = warp.array(self.model.qpos0, dtype=float)
         parents = warp.array(skeleton.PARENTS, dtype=int)
         offsets = warp.array(skeleton.OFFSETS, dtype=warp.vec3)
         vectors = (warp.vec3, warp.vec4, warp.vec3, warp.vec3)
         self._placed = [data.qpos, data.qvel, data.ctrl, data.qacc_warmstart, torque, power, diverged]
         self._measured = [data.qpos, data.qvel, data.ctrl, *gains, *sizes, torque, power, demand]
         self._inspected = [data.qpos, data.qvel, is_insane]
-        self._frozen = [data.naconmax, _LOST_CONTACTS, _LOST_CONSTRAINTS, place_holder, *self._placed[:-1], data.overflow]
+        self._frozen = [data.naconmax, _LOST_CONTACTS, _LOST_CONSTRAINTS, placeholder, *self._placed[:-1], data.overflow]
         self._frozen += [is_insane, diverged, demand, array(self._counters)]
         self._published = [parents, offsets, data.qpos, data.qvel, *(array(t, dtype=v) for t, v in zip(self.body, vectors))]
         self._published += [array(self.dof.pos), array(self.dof.vel)]
@@ -249,7 +251,7 @@ class MujocoWarpSimulator:
         self._launch(kernels.freeze, self._frozen)
         self._launch(kernels.publish, self._published)
 
-    def _launch(self, kernel: Any, arguments: "list[Any]") -> None:
+    def _launch(self, kernel: Any, arguments: List[Any]) -> None:
         warp.launch(kernel, dim=(self.num_envs, skeleton.NUM_BODIES), inputs=arguments)
 
 

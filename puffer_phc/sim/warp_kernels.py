@@ -1,3 +1,5 @@
+# type: ignore
+# Warp compiles the source of these functions: its own language with its own types, of which Python's checkers know little.
 """The Warp kernels around MuJoCo Warp's own step: placing, measuring, inspecting, freezing and publishing the humanoids.
 
 A few small kernels instead of a page of tensor operations: each is one launch, most of them inside a captured graph, and every one
