@@ -2,14 +2,16 @@
 
 After a physics step MuJoCo's own body states are one step old, and asking it for fresh ones costs a tenth of the simulation: it
 factorises the mass matrix and searches contacts again on the way. These few lines cost a third of that. Arrays have the environments
-last, so that every operation runs over contiguous memory.
+last, so that every operation runs over contiguous memory, and bodies by rank: generation by generation from the root on.
 """
 
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 import numpy as np
 
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS, OFFSETS, PARENTS
+
+Index = Union[slice, np.ndarray]
 
 
 def _ancestors(body: int) -> List[int]:
@@ -17,19 +19,38 @@ def _ancestors(body: int) -> List[int]:
     return [body] if PARENTS[body] < 0 else [body, *_ancestors(PARENTS[body])]
 
 
-def _generations() -> List[Tuple[np.ndarray, np.ndarray]]:
-    """Bodies and their parents, generation by generation from the root's children on."""
-    depths = np.array([len(_ancestors(body)) - 1 for body in range(NUM_BODIES)])
-    children = [np.flatnonzero(depths == depth) for depth in range(1, depths.max() + 1)]
-    return [(bodies, np.array(PARENTS)[bodies]) for bodies in children]
+def _by_generation() -> List[int]:
+    """Bodies from the root on, generation by generation, children in the order of their parents."""
+    order, generation = [], [0]
+    while generation:
+        order += generation
+        generation = [child for parent in generation for child in range(NUM_BODIES) if PARENTS[child] == parent]
+    return order
+
+
+_ORDER = np.array(_by_generation())
+_RANK = np.argsort(_ORDER)
+_PARENT_RANKS = np.array([_RANK[max(PARENTS[body], 0)] for body in _ORDER])
+
+
+def _generations() -> List[Tuple[slice, Index]]:
+    """Ranks of the bodies of each generation and of their parents, as slices where these follow each other."""
+    depths = np.array([len(_ancestors(body)) for body in _ORDER])
+    ranges = [(int(np.argmax(depths == depth)), int((depths <= depth).sum())) for depth in range(2, depths.max() + 1)]
+    return [(slice(first, last), _as_slice(_PARENT_RANKS[first:last])) for first, last in ranges]
+
+
+def _as_slice(ranks: np.ndarray) -> Index:
+    """The same ranks without the cost of a gather, where they are consecutive."""
+    return slice(int(ranks[0]), int(ranks[-1]) + 1) if (np.diff(ranks) == 1).all() else ranks
 
 
 _TINY = 1e-100
-"""Added to no result: a vector part shorter than this counts as no rotation, instead of dividing by zero."""
+"""A vector part shorter than this counts as no rotation, instead of dividing by zero."""
 
 _GENERATIONS = _generations()
-_PARENT_ROWS = np.maximum(PARENTS, 0)
-_SUM_OVER_ANCESTORS = np.array([[float(ancestor in _ancestors(body)) for ancestor in range(NUM_BODIES)] for body in range(NUM_BODIES)])
+_OFFSETS = OFFSETS.astype(np.float32)[_ORDER].T[:, :, None]
+_SUM_OVER_ANCESTORS = np.array([[ancestor in _ancestors(body) for ancestor in _ORDER] for body in _ORDER], dtype=np.float32)
 
 
 def write_body_states(
@@ -38,20 +59,21 @@ def write_body_states(
     """Fill world positions (N, B, 3) m, rotations (N, B, 4), and velocities (N, B, 3) of the body origins, m/s and rad/s.
 
     ``qpos`` (N, 99) and ``qvel`` (N, 75) are MuJoCo's: root position and linear velocity in the world frame, then unit quaternions
-    and angular velocities relative to the parent in the body's own frame, the root's too. float64 in, any float type out.
+    and angular velocities relative to the parent in the body's own frame, the root's too.
     """
-    coordinates, velocities = np.ascontiguousarray(qpos.T), np.ascontiguousarray(qvel.T)
+    coordinates, velocities = qpos.T.astype(np.float32, order="C"), qvel.T.astype(np.float32, order="C")
     num_envs = coordinates.shape[1]
-    world = _world_rotations(coordinates[3:].reshape(NUM_BODIES, 4, num_envs))
+    world = _world_rotations(coordinates[3:].reshape(NUM_BODIES, 4, num_envs)[_ORDER])
     matrices = _matrices(world)
-    spins = _apply(matrices, velocities[3:].reshape(NUM_BODIES, 3, num_envs).swapaxes(0, 1))
-    arms = _apply(matrices[:, :, _PARENT_ROWS], OFFSETS.T[:, :, None])
+    spins = _apply(matrices, velocities[3:].reshape(NUM_BODIES, 3, num_envs)[_ORDER].swapaxes(0, 1))
+    arms = _apply(matrices[:, :, _PARENT_RANKS], _OFFSETS)
     omega = _SUM_OVER_ANCESTORS @ spins
-    parent_omega = omega[:, _PARENT_ROWS]
-    ang_vel[...] = omega.T
-    pos[...] = (_SUM_OVER_ANCESTORS @ arms + coordinates[:3, None]).T
-    lin_vel[...] = (_SUM_OVER_ANCESTORS @ _cross(parent_omega, arms) + velocities[:3, None]).T
-    quat[...] = world.T
+    reach = _SUM_OVER_ANCESTORS @ arms
+    drift = _SUM_OVER_ANCESTORS @ _cross(omega[:, _PARENT_RANKS], arms)
+    pos[...] = (reach + coordinates[:3, None])[:, _RANK].T
+    quat[...] = world[:, _RANK].T
+    lin_vel[...] = (drift + velocities[:3, None])[:, _RANK].T
+    ang_vel[...] = omega[:, _RANK].T
 
 
 def rotation_vectors(qpos: np.ndarray) -> np.ndarray:
@@ -66,15 +88,18 @@ def rotation_vectors(qpos: np.ndarray) -> np.ndarray:
 
 
 def _world_rotations(local: np.ndarray) -> np.ndarray:
-    """(4, B, N) world quaternions from child-to-parent ones (B, 4, N).
+    """(4, B, N) world quaternions from child-to-parent ones (B, 4, N), both by rank.
 
     A quaternion is a pair of complex numbers, (w + xi) + (y + zi)j, whose product takes four complex ones.
     """
-    first, second = local[:, 0] + 1j * local[:, 1], local[:, 2] + 1j * local[:, 3]
+    shape = local.shape[0], local.shape[2]
+    first, second = np.empty(shape, np.complex64), np.empty(shape, np.complex64)
+    first.real, first.imag, second.real, second.imag = local.swapaxes(0, 1)
     for bodies, parents in _GENERATIONS:
         a, b, c, d = first[parents], second[parents], first[bodies], second[bodies]
-        first[bodies] = a * c - b * d.conj()
+        product = a * c - b * d.conj()
         second[bodies] = a * d + b * c.conj()
+        first[bodies] = product
     return np.stack((first.real, first.imag, second.real, second.imag))
 
 

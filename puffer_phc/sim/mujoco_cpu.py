@@ -77,7 +77,8 @@ class MujocoCpuSimulator:
         self.dof = DofState(*(torch.zeros(n, NUM_DOFS) for _ in DofState._fields))
         self.diverged = torch.zeros(n, dtype=torch.bool)
         self._body_arrays = [tensor.numpy() for tensor in self.body]
-        self._warnings_seen = self._batch.warning[:, :, 1].copy()
+        self._warnings: np.ndarray = self._batch.warning[:, :, 1]
+        self._warnings_seen = self._warnings.copy()
         self._counts = {"diverged": 0, "contact_overflows": 0, "constraint_overflows": 0}
 
     def step(self, target: Tensor) -> None:
@@ -174,17 +175,17 @@ class MujocoCpuSimulator:
 
     def _insane_rows(self) -> np.ndarray:
         """(N,) bool: rows that are not finite, too far away or too fast. Comparisons with not-a-number are false."""
-        far = np.abs(self._qpos).max(axis=1) < MAX_DISTANCE
-        fast = np.abs(self._qvel).max(axis=1) < MAX_SPEED
-        return ~(far & fast)
+        near = (self._qpos.min() > -MAX_DISTANCE) & (self._qpos.max() < MAX_DISTANCE)
+        if near and self._qvel.min() > -MAX_SPEED and self._qvel.max() < MAX_SPEED:
+            return np.zeros(self.num_envs, dtype=bool)
+        return ~((np.abs(self._qpos).max(axis=1) < MAX_DISTANCE) & (np.abs(self._qvel).max(axis=1) < MAX_SPEED))
 
     def _count_warnings(self) -> np.ndarray:
         """Count overflows; returns (N,) bool: rows in which MuJoCo met a number that is not finite or huge."""
-        warnings = self._batch.warning[:, :, 1]
-        new = warnings != self._warnings_seen
-        if not new.any():
+        if self._warnings.sum() == self._warnings_seen.sum():
             return np.zeros(self.num_envs, dtype=bool)
-        self._warnings_seen[:] = warnings
+        new = self._warnings != self._warnings_seen
+        self._warnings_seen[:] = self._warnings
         kinds = self._mujoco.mjtWarning
         self._counts["contact_overflows"] += int(new[:, int(kinds.mjWARN_CONTACTFULL)].sum())
         self._counts["constraint_overflows"] += int(new[:, int(kinds.mjWARN_CNSTRFULL)].sum())
@@ -239,7 +240,7 @@ def _usable_cores() -> int:
 
 def _joint_velocities(qvel: np.ndarray) -> Tensor:
     """(..., D) float32 joint velocities of (..., 75) MuJoCo velocities."""
-    return torch.from_numpy(qvel)[..., 6:].float()
+    return torch.from_numpy(qvel[..., 6:].astype(np.float32))
 
 
 def _positions(pose: Pose) -> Tensor:
