@@ -16,7 +16,10 @@ from puffer_phc.state import BodyState, DofState
 
 
 class KinematicSimulator:
-    """The simulator card, without physics. ``num_set_states`` counts calls; ``fail_rows`` (N,) bool makes the next step spoil rows."""
+    """The simulator card, without physics.
+
+    ``num_set_states`` counts calls. Whatever is written to ``disturbance`` (N, 3) is added to all body positions at the end of the next step.
+    """
 
     def __init__(self, num_envs, control_dt=1.0 / 30.0):
         self.num_envs, self.device, self.control_dt = num_envs, torch.device("cpu"), control_dt
@@ -26,6 +29,7 @@ class KinematicSimulator:
         self.dof = DofState(*(torch.zeros(num_envs, NUM_DOFS) for _ in range(4)))
         self.diverged = torch.zeros(num_envs, dtype=torch.bool)
         self.target = torch.zeros(num_envs, NUM_DOFS)
+        self.disturbance = torch.zeros(num_envs, 3)
         self.num_set_states = 0
         self._seen = None
 
@@ -40,6 +44,8 @@ class KinematicSimulator:
             self._write(self.body.pos[:, 0], local_quats_from_dofs(self.body.quat[:, 0], target), torch.zeros(self.num_envs, NUM_BODIES, 3))
         else:
             self._follow(self._seen[:, SELF_SIZE : SELF_SIZE + 15 * NUM_BODIES])
+        self.body.pos.add_(self.disturbance.unsqueeze(1))
+        self.disturbance.zero_()
 
     def _follow(self, differences):
         """Add the differences (position, rotation, velocities) of the first observed frame, from the heading frame to the world."""
