@@ -60,6 +60,20 @@ def test_times_of_frames_return_the_frames_themselves(library, clip):
         torch.testing.assert_close(found.body.pos[:, 0, :2], torch.from_numpy(CLIPS[clip].root_pos[:, :2]), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("clip", range(4))
+def test_nearest_is_the_same_where_times_fall_on_frames(library, clip):
+    ids, times = everywhere(library, clip)
+    ids, times = torch.cat((ids, ids[:3])), torch.cat((times, times[-1] + torch.tensor([1.0, 2.0, 90.0]) / 30.0))
+    exact, found = library.at(ids, times), library.nearest(ids, times)
+    assert all(torch.equal(a, b) for a, b in zip(exact.body, found.body))
+    assert torch.equal(exact.dof_pos, found.dof_pos)
+    assert torch.equal(exact.dof_vel, found.dof_vel)
+    assert found.body.lin_vel[-4].any()
+    assert not found.body.lin_vel[-3:].any()
+    shifted = library.nearest(ids[:-3], times[:-3] + 0.4 / 30.0)
+    assert torch.equal(shifted.body.quat, found.body.quat[:-3])
+
+
 def test_step_times_of_a_long_clip_fall_on_frames():
     frames = 9 * 60 * 30
     long = MotionLibrary(
@@ -165,9 +179,12 @@ def test_grouping_does_not_change_a_clip(monkeypatch, library):
 
 def test_compiles_as_one_graph(library):
     ids, times = torch.tensor([0, 1, 2]), torch.tensor([0.5, 0.01, 3.3])
-    compiled = torch.compile(library.at, fullgraph=True, backend="eager")
-    for a, b in zip(library.at(ids, times).body, compiled(ids, times).body):
-        torch.testing.assert_close(a, b)
+    for look_up in (library.at, library.nearest):
+        compiled = torch.compile(look_up, fullgraph=True, backend="eager")
+        for a, b in zip(look_up(ids, times).body, compiled(ids, times).body):
+            torch.testing.assert_close(a, b)
+    compiled = torch.compile(library.clearance, fullgraph=True, backend="eager")
+    torch.testing.assert_close(library.clearance(ids, times), compiled(ids, times))
 
 
 def test_pose_agrees_with_mujoco(library):

@@ -119,7 +119,7 @@ def test_acrobatics_turn_over(library):
         assert up[:, 2].min() < -0.7
         assert up[[0, -1], 2].min() > 0.9
     turned = reference(library, "backflip")[0].body.ang_vel[:, 0].sum(0) / 30.0
-    torch.testing.assert_close(turned, torch.tensor([0.0, -2 * np.pi, 0.0]), atol=0.3, rtol=0)
+    torch.testing.assert_close(turned, torch.tensor([0.0, -2 * np.pi, 0.0]), atol=0.5, rtol=0)
 
 
 def test_the_importer_makes_this_file():

@@ -59,10 +59,16 @@ def smooth(values: Tensor, first: Tensor, last: Tensor) -> Tensor:
     Equal to ``scipy.ndimage.gaussian_filter1d(sigma=2, mode="nearest", truncate=4)`` on each clip.
     """
     frames = torch.arange(len(first), device=first.device)
+    clip = (frames == first).cumsum(0) - 1
+    width = 2 * FILTER_RADIUS
+    padded = torch.arange(len(first) + width * (int(clip[-1]) + 1), device=first.device)
+    clip_of_padded = torch.searchsorted(last + width * (clip + 1), padded)
+    source = padded - width * clip[clip_of_padded] - FILTER_RADIUS
+    source = torch.minimum(torch.maximum(source, first[clip_of_padded]), last[clip_of_padded])
+    extended = values[source]
+    length = len(padded) - width
     weights = [math.exp(-0.5 * (shift / FILTER_SIGMA) ** 2) for shift in range(-FILTER_RADIUS, FILTER_RADIUS + 1)]
-    total = sum(weights)
-    result = torch.zeros_like(values)
-    for shift, weight in zip(range(-FILTER_RADIUS, FILTER_RADIUS + 1), weights):
-        neighbours = torch.minimum(torch.maximum(frames + shift, first), last)
-        result = result + values[neighbours] * (weight / total)
-    return result
+    result = torch.zeros_like(extended[:length])
+    for shift, weight in enumerate(weights):
+        result.add_(extended[shift : shift + length], alpha=weight / sum(weights))
+    return result[frames + width * clip]
