@@ -13,16 +13,25 @@ from torch import Tensor
 from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
 
-FULL_REACH = 0.999
+FULL_REACH = 0.9995
 """Share of the straight leg's length that is ever used: beyond it the knee's angle answers infinitely fast to a change of distance."""
 
-REACH_SOFTNESS = 0.025
+REACH_SOFTNESS = 0.005
 """m over which a leg that comes to its full reach is slowed down, so that knees do not snap straight."""
 
 NEAR_FLOOR = (0.03, 0.12)
 """m. A toe joint lower than the first lies flat and its foot does not roll; higher than the second it does as captured."""
 
 MAX_TOE_BEND = math.radians(60.0)
+
+SETTLED_PITCH = (math.radians(8.0), math.radians(25.0))
+"""rad: a resting foot that is off level by less than the first is level; by more than the second it stands on its heel or ball."""
+
+ANKLE_RANGE = (math.radians(60.0), math.radians(165.0))
+"""rad between the shin seen upwards and the ankle-to-toe direction: from fully bent up to fully stretched."""
+
+MAX_ANKLE_TURN = math.radians(50.0)
+"""rad by which the ankle-to-toe direction leaves the plane of the leg."""
 
 
 class Leg(NamedTuple):
@@ -135,12 +144,8 @@ def _own_foot(leg: Leg, dtype: torch.dtype) -> Tensor:
     return torch.as_tensor(OFFSETS[leg.toe], dtype=dtype)
 
 
-def solve_foot(toe_direction: Tensor, hinge: Tensor, toe_height: Tensor, rest: Tensor, leg: Leg) -> Tuple[Tensor, Tensor]:
-    """World rotations (F, 4) of foot and toes from the captured ankle-to-toe direction and knee axis (F, 3 each).
-
-    A foot whose ``toe_height`` (F,) m over the floor is small does not roll, and its toes lie flat where the heel is raised.
-    """
-    lifted = smoothstep(toe_height, *NEAR_FLOOR)[:, None]
+def captured_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, rest: Tensor, leg: Leg) -> Tensor:
+    """World rotation (F, 4) of the foot from ankle-to-toe direction and knee axis (F, 3 each); one with ``lifted`` (F, 1) of 0 does not roll."""
     up = toe_direction.new_tensor([0.0, 0.0, 1.0]).expand_as(toe_direction)
     level = rotations.cross(up, toe_direction)
     level = torch.where((level * hinge).sum(-1, keepdim=True) < 0, hinge, level)
@@ -148,15 +153,44 @@ def solve_foot(toe_direction: Tensor, hinge: Tensor, toe_height: Tensor, rest: T
     flat, own = _rest_foot(rest, leg), _own_foot(leg, rest.dtype)
     captured = rotations.multiply(frame(toe_direction, lateral), rotations.conjugate(frame(flat, flat.new_tensor([0.0, 1.0, 0.0]))))
     outward = torch.atan2(flat[1], flat[0]) - torch.atan2(own[1], own[0])
-    foot = rotations.multiply(captured, rotations.yaw(outward).expand_as(captured))
-    return foot, _solve_toes(foot, lifted)
+    return rotations.multiply(captured, rotations.yaw(outward).expand_as(captured))
 
 
-def _solve_toes(foot: Tensor, lifted: Tensor) -> Tensor:
-    """World rotation (F, 4) of the toes: bent up to the floor's plane where the heel is raised and the toe is near the floor."""
+def foot_pitch(foot: Tensor) -> Tensor:
+    """(F,) rad by which feet (F, 4) point down."""
     forward = rotations.rotate(foot, foot.new_tensor([1.0, 0.0, 0.0]).expand(len(foot), 3))
-    down = torch.asin((-forward[:, 2]).clamp(-1.0, 1.0)).clamp_min(0.0)
-    bend = (1.0 - lifted[:, 0]) * MAX_TOE_BEND * torch.tanh(down / MAX_TOE_BEND)
+    return torch.asin((-forward[:, 2]).clamp(-1.0, 1.0))
+
+
+def _pitched(foot: Tensor, angles: Tensor) -> Tensor:
+    """Feet (F, 4) turned down about their own y axis by ``angles`` (F,)."""
     turn = torch.zeros_like(foot)
-    turn[:, 0], turn[:, 2] = (0.5 * bend).cos(), -(0.5 * bend).sin()
+    turn[:, 0], turn[:, 2] = (0.5 * angles).cos(), (0.5 * angles).sin()
     return rotations.multiply(foot, turn)
+
+
+def solve_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, resting: Tensor, flat_pitch: float, rest: Tensor, leg: Leg) -> Tuple[Tensor, Tensor]:
+    """World rotations (F, 4) of foot and toes from the captured ankle-to-toe direction and knee axis (F, 3 each).
+
+    ``flat_pitch`` is how far down the performer's foot seems to point when it is flat. A foot that rests (``resting`` (F,) of 1) and is nearly
+    level is set level; one at the floor (``lifted`` (F,) of 0) does not roll, and its toes lie flat where the heel is raised.
+    """
+    foot = _pitched(captured_foot(toe_direction, hinge, lifted[:, None], rest, leg), torch.full_like(lifted, -flat_pitch))
+    pitch = foot_pitch(foot)
+    foot = _pitched(foot, -pitch * resting * (1.0 - smoothstep(pitch.abs(), *SETTLED_PITCH)))
+    bend = (1.0 - lifted) * MAX_TOE_BEND * torch.tanh(foot_pitch(foot).clamp_min(0.0) / MAX_TOE_BEND)
+    return foot, _pitched(foot, -bend)
+
+
+def possible_toe_direction(toe_direction: Tensor, shin: Tensor, hinge: Tensor) -> Tensor:
+    """Ankle-to-toe directions (F, 3) brought into an ankle's range; ``shin`` points from ankle to knee and ``hinge`` to the left (F, 3 each)."""
+    up = unit(shin)
+    left = unit(hinge - (hinge * up).sum(-1, keepdim=True) * up)
+    forward = rotations.cross(left, up)
+    toe = unit(toe_direction)
+    side = torch.asin((toe * left).sum(-1).clamp(-1.0, 1.0))
+    pitch = torch.atan2((toe * forward).sum(-1), (toe * up).sum(-1))
+    pitch = torch.where(pitch < -0.5 * math.pi, pitch + 2.0 * math.pi, pitch).clamp(*ANKLE_RANGE)
+    side = side.clamp(-MAX_ANKLE_TURN, MAX_ANKLE_TURN)
+    in_plane = pitch.cos()[:, None] * up + pitch.sin()[:, None] * forward
+    return side.cos()[:, None] * in_plane + side.sin()[:, None] * left

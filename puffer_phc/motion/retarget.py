@@ -9,13 +9,26 @@ from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
+from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
+from puffer_phc.motion.cleaning import clean
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.legs import LEG_LENGTH, LEGS, knee_hinge, solve_foot, solve_leg
+from puffer_phc.motion.legs import (
+    LEG_LENGTH,
+    LEGS,
+    NEAR_FLOOR,
+    captured_foot,
+    foot_pitch,
+    knee_hinge,
+    possible_toe_direction,
+    smoothstep,
+    solve_foot,
+    solve_leg,
+)
 from puffer_phc.motion.recording import Recording
 from puffer_phc.motion.resample import resample, smooth, smooth_rotations
 from puffer_phc.motion.upper_body import fit_upper_body
@@ -23,14 +36,44 @@ from puffer_phc.motion.upper_body import fit_upper_body
 CUTOFF = 0.016
 """s, standard deviation of the Gaussian before the rate is lowered."""
 
-STRAIGHT_SHARE = 0.985
-"""A performer's leg at its longest is this share of the humanoid's straight leg: nobody locks a knee quite."""
+STANCE_REACH = 0.996
+"""Share of the straight leg between hip and ankle when the leg carries a walking body and is upright: 12 to 15 degrees of knee flexion."""
+
+STANCE_SHARE = 0.975
+"""The same distance as a share of the performer's longest, for performers who are never seen to walk: the median of CMU's walkers."""
+
+STANCE_FRAMES = 12
+"""Fewer frames of upright stance than this tell nothing about a performer."""
+
+REACH = 0.9972
+"""Share of the straight leg to which a standing leg may be stretched before the pelvis comes down instead."""
 
 CONTACT_HEIGHT = 0.06
 """m: a sole higher over the floor than this carries nothing."""
 
+LARGEST_DROP = 0.06
+"""m by which the pelvis comes down at most."""
+
+RESTING_SPEEDS = (0.15, 0.5)
+"""m/s of the faster of ankle and toe: a foot slower than the first rests, one faster than the second does not."""
+
+LARGEST_FLAT_PITCH = 0.2
+"""rad: a resting foot that is farther off level stands on its heel or ball."""
+
+SURVEY_FPS = 15.0
+"""Frames per second at which performers are measured."""
+
 CONTACT_SPEED = 0.5
 """m/s: a sole that is faster than this carries nothing."""
+
+
+class Performer(NamedTuple):
+    """What all clips of one performer share."""
+
+    scale: float
+    """The humanoid's size over the performer's."""
+    flat_pitch: float
+    """rad by which a foot that is flat seems to point down."""
 
 
 class Floor(NamedTuple):
@@ -46,17 +89,56 @@ def leg_reach(recording: Recording) -> Tensor:
     return torch.cat([(recording.positions[:, leg.ankle] - recording.positions[:, leg.hip]).norm(dim=-1) for leg in LEGS])
 
 
-def subject_scale(recordings: Sequence[Recording]) -> float:
-    """The humanoid's size over the performer's: straight leg over longest captured hip-to-ankle distance, all clips of one performer.
+def _stance_reach(recording: Recording) -> Tensor:
+    """(n,) m, hip-to-ankle distances in mid-stance of walking: the ankle rests under the moving pelvis and the other one is in the air."""
+    positions, fps = recording.positions, recording.fps
+    pelvis = positions[:, 0]
+    velocity = torch.gradient(pelvis, spacing=1.0 / fps, dim=0)[0][:, :2]
+    speed = velocity.norm(dim=-1)
+    reaches = []
+    for leg, other in (LEGS, LEGS[::-1]):
+        ankle = positions[:, leg.ankle]
+        ankle_speed = torch.gradient(ankle, spacing=1.0 / fps, dim=0)[0].norm(dim=-1)
+        ahead = ((ankle - pelvis)[:, :2] * velocity).sum(-1) / speed.clamp_min(0.1)
+        is_stance = (speed > 0.5) & (speed < 1.8) & (ankle_speed < 0.3) & (ahead.abs() < 0.1)
+        is_stance &= positions[:, other.ankle, 2] > ankle[:, 2] + 0.04
+        reaches.append((ankle - positions[:, leg.hip]).norm(dim=-1)[is_stance])
+    return torch.cat(reaches)
 
-    Distances instead of bone lengths, because motion capture leaves knees bent that were straight. A performer who never stretches a leg is
-    taken to have one that is at least 94 % of the bones' length.
+
+def _scale(recordings: Sequence[Recording]) -> float:
+    """The humanoid's size over the performer's, from hip-to-ankle distances in upright stance.
+
+    Distances instead of bone lengths, because motion capture leaves knees bent by 20 to 30 degrees that were straight: the performer's
+    distance in mid-stance becomes the humanoid's with its knee nearly straight.
     """
     reach = torch.cat([leg_reach(recording) for recording in recordings])
     rest = recordings[0].rest
     bones = sum(float((rest[a] - rest[b]).norm()) for leg in LEGS for a, b in ((leg.knee, leg.hip), (leg.ankle, leg.knee))) / 2.0
-    longest = min(max(float(torch.quantile(reach[:: max(1, len(reach) // 100_000)], 0.95)), 0.94 * bones), bones)
-    return STRAIGHT_SHARE * LEG_LENGTH / longest
+    longest = min(max(float(torch.quantile(reach, 0.95)), 0.94 * bones), bones)
+    stances = torch.cat([_stance_reach(recording) for recording in recordings])
+    stance = float(stances.median()) if len(stances) >= STANCE_FRAMES else STANCE_SHARE * longest
+    return STANCE_REACH * LEG_LENGTH / min(max(stance, 0.96 * longest), longest)
+
+
+def _flat_pitches(recording: Recording) -> Tensor:
+    """(n,) rad by which resting feet seem to point down."""
+    pitches = []
+    for leg in LEGS:
+        positions = recording.positions
+        velocity = torch.gradient(positions[:, [leg.ankle, leg.toe]], spacing=1.0 / recording.fps, dim=0)[0]
+        hinge = knee_hinge(recording.quats, recording.rest, leg)
+        level = torch.zeros(len(positions), 1)
+        pitch = foot_pitch(captured_foot(positions[:, leg.toe] - positions[:, leg.ankle], hinge, level, recording.rest, leg))
+        pitches.append(pitch[(velocity.norm(dim=-1).amax(-1) < RESTING_SPEEDS[0]) & (pitch.abs() < LARGEST_FLAT_PITCH)])
+    return torch.cat(pitches)
+
+
+def measure_performer(recordings: Sequence[Recording]) -> Performer:
+    """Scale and foot of the performer of ``recordings``; their rates are lowered first, so that a set of hours is measured in seconds."""
+    sparse = [resample(recording, SURVEY_FPS) for recording in recordings]
+    pitches = torch.cat([_flat_pitches(recording) for recording in sparse])
+    return Performer(_scale(sparse), float(pitches.median()) if len(pitches) >= STANCE_FRAMES else 0.0)
 
 
 def _pelvis_position(targets: Tensor, pelvis: Tensor) -> Tensor:
@@ -66,18 +148,19 @@ def _pelvis_position(targets: Tensor, pelvis: Tensor) -> Tensor:
     return targets[:, hips].mean(1) - rotations.rotate(pelvis, middle.expand(len(targets), 3))
 
 
-def _solve_legs(quats: Tensor, root: Tensor, targets: Tensor, recording: Recording, floor: Floor) -> Tensor:
+def _solve_legs(quats: Tensor, root: Tensor, targets: Tensor, recording: Recording, performer: Performer, floor: Floor) -> Tensor:
     """World rotations (F, B, 4) with those of both legs replaced."""
     quats = quats.clone()
     for side, leg in enumerate(LEGS):
-        lift = torch.zeros(len(root), 3)
-        lift[:, 2] = floor.lifts[:, side]
+        ankle = targets[:, leg.ankle] + floor.lifts[:, side, None] * root.new_tensor([0.0, 0.0, 1.0])
         hip = root + rotations.rotate(quats[:, 0], torch.as_tensor(OFFSETS[leg.hip], dtype=root.dtype).expand_as(root))
         hinge = knee_hinge(recording.quats, recording.rest, leg)
-        toe_direction = targets[:, leg.toe] - targets[:, leg.ankle]
-        toe_height = targets[:, leg.toe, 2] + floor.lifts[:, side] - floor.height
-        quats[:, leg.ankle], quats[:, leg.toe] = solve_foot(toe_direction, hinge, toe_height, recording.rest, leg)
-        quats[:, leg.hip], quats[:, leg.knee] = solve_leg(hip, targets[:, leg.ankle] + lift, hinge, leg)
+        toe_direction = possible_toe_direction(targets[:, leg.toe] - targets[:, leg.ankle], targets[:, leg.knee] - targets[:, leg.ankle], hinge)
+        velocity = torch.gradient(targets[:, [leg.ankle, leg.toe]], spacing=1.0 / recording.fps, dim=0)[0]
+        resting = smooth(1.0 - smoothstep(velocity.norm(dim=-1).amax(-1), *RESTING_SPEEDS), 1.0)
+        lifted = smoothstep(targets[:, leg.toe, 2] + floor.lifts[:, side] - floor.height, *NEAR_FLOOR)
+        quats[:, leg.ankle], quats[:, leg.toe] = solve_foot(toe_direction, hinge, lifted, resting, performer.flat_pitch, recording.rest, leg)
+        quats[:, leg.hip], quats[:, leg.knee] = solve_leg(hip, ankle, hinge, leg)
     return quats
 
 
@@ -116,19 +199,36 @@ def _speeds(targets: Tensor, fps: float) -> Tensor:
     return torch.stack(speeds, dim=1)
 
 
-def retarget(recording: Recording, scale: float, licence: str = "") -> Clip:
-    """The recording as a clip of the humanoid at 30 frames per second, the performer scaled by ``scale``, soles on the floor at z = 0."""
-    recording = resample(recording, cutoff=CUTOFF)
-    targets = recording.positions * scale
+def _drop(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, resting: Tensor) -> Tensor:
+    """(F,) m by which the pelvis must come down so that legs whose feet rest (F, 2) can reach them; smooth in time."""
+    drops = torch.zeros(len(root), 2)
+    for side, leg in enumerate(LEGS):
+        hip = root + rotations.rotate(pelvis, torch.as_tensor(OFFSETS[leg.hip], dtype=root.dtype).expand_as(root))
+        away = targets[:, leg.ankle] - hip
+        away[:, 2] += floor.lifts[:, side]
+        height = ((REACH * LEG_LENGTH) ** 2 - away[:, :2].square().sum(-1)).clamp_min(0.0).sqrt()
+        drops[:, side] = torch.where(resting[:, side], (-away[:, 2] - height).clamp(0.0, LARGEST_DROP), drops[:, side])
+    held = torch.from_numpy(maximum_filter1d(drops.amax(1).numpy(), 3))
+    return smooth(held, 0.05 * 30.0)
+
+
+def retarget(recording: Recording, performer: Performer, licence: str = "") -> Clip:
+    """The recording as a clip of the humanoid at 30 frames per second, soles on the floor at z = 0."""
+    recording = resample(clean(recording), cutoff=CUTOFF)
+    targets = recording.positions * performer.scale
     speeds = _speeds(targets, recording.fps)
     root = _pelvis_position(targets, recording.quats[:, 0])
-    quats = fit_upper_body(root, recording.quats, targets, recording.rest)
     floor = Floor(float(targets[:, :, 2].min()), torch.zeros(len(root), 2))
+    quats = recording.quats
     for _ in range(2):
-        soles = _soles(root, _solve_legs(quats, root, targets, recording, floor)) - floor.lifts
-        height = _floor_height(soles, speeds)
-        floor = Floor(height, _lifts(soles, speeds, height, recording.fps))
-    quats = _solve_legs(quats, root, targets, recording, floor)
+        soles = _soles(root, _solve_legs(quats, root, targets, recording, performer, floor))
+        unlifted = soles - floor.lifts
+        height = _floor_height(unlifted, speeds)
+        floor = Floor(height, _lifts(unlifted, speeds, height, recording.fps))
+        resting = (soles - height < CONTACT_HEIGHT) & (speeds < CONTACT_SPEED)
+        root[:, 2] -= _drop(root, quats[:, 0], targets, floor, resting)
+    quats = fit_upper_body(root, quats, targets, recording.rest)
+    quats = _solve_legs(quats, root, targets, recording, performer, floor)
     root = root - root.new_tensor([0.0, 0.0, floor.height])
     return Clip(
         name=recording.name,

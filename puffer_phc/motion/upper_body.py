@@ -17,12 +17,12 @@ from puffer_phc.motion.legs import unit
 ITERATIONS = 3
 
 DEVIATIONS: Dict[str, float] = {
-    "Torso": 0.12,
-    "Spine": 0.12,
-    "Chest": 0.12,
+    "Torso": 0.25,
+    "Spine": 0.25,
+    "Chest": 0.25,
     "Neck": 0.25,
-    "L_Thorax": 0.25,
-    "R_Thorax": 0.25,
+    "L_Thorax": 0.5,
+    "R_Thorax": 0.5,
     "L_Shoulder": 0.5,
     "R_Shoulder": 0.5,
     "L_Elbow": 0.5,
@@ -31,12 +31,12 @@ DEVIATIONS: Dict[str, float] = {
 """rad: by how much each joint may turn away from its captured rotation at the cost of one tolerance of position."""
 
 TOLERANCES: Dict[str, float] = {
-    "Chest": 0.08,
-    "Head": 0.03,
-    "L_Shoulder": 0.03,
-    "R_Shoulder": 0.03,
-    "L_Elbow": 0.03,
-    "R_Elbow": 0.03,
+    "Chest": 0.025,
+    "Head": 0.02,
+    "L_Shoulder": 0.02,
+    "R_Shoulder": 0.02,
+    "L_Elbow": 0.015,
+    "R_Elbow": 0.015,
     "L_Wrist": 0.015,
     "R_Wrist": 0.015,
 }

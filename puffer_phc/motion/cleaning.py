@@ -1,0 +1,157 @@
+"""Mends what motion capture gets wrong before anything is resampled: false starts, flipped hands, limbs whose twist is not known.
+
+The twist of a thigh or an upper arm about its own length is seen only while knee or elbow is bent. With the limb straight the solver behind
+the capture guesses, and thighs of CMU turn by 180 degrees from one frame to the next. The twist is therefore taken from the bent frames and
+carried over the straight ones.
+"""
+
+import math
+from typing import NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+from puffer_phc import rotations
+from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.legs import smoothstep, unit
+from puffer_phc.motion.recording import Recording
+from puffer_phc.motion.resample import continuous, smooth
+
+START_SECONDS = 0.25
+"""s: converters put T-poses before a clip, and filters blend them into it; at most this much is cut at either end."""
+
+START_SPEED = math.radians(1500.0)
+"""rad/s: a joint that turns faster than this within ``START_SECONDS`` of an end comes from such a pose."""
+
+START_HEIGHT = 0.3
+"""m: a pelvis that falls by more than this from one frame to the next comes from one too."""
+
+BENT = (math.radians(12.0), math.radians(35.0))
+"""rad of flexion below which the twist of a limb is unknown and above which it is known."""
+
+TWIST_SECONDS = 0.12
+"""s, standard deviation over which a known twist is carried to frames without one."""
+
+LARGEST_TWIST = math.radians(100.0)
+"""rad between the knee's axis and where the pelvis would have it; a larger one is the same axis with the wrong sign."""
+
+HAND_BEND = math.radians(75.0)
+"""rad by which a hand can be turned against its forearm."""
+
+
+class Limb(NamedTuple):
+    """A limb whose twist is to be steadied, as body indices."""
+
+    parent: int
+    upper: int
+    lower: int
+    end: int
+    is_leg: bool
+
+
+def _limb(parent: str, upper: str, lower: str, end: str, is_leg: bool) -> Limb:
+    """A limb by body names."""
+    indices = [BODY_NAMES.index(name) for name in (parent, upper, lower, end)]
+    return Limb(indices[0], indices[1], indices[2], indices[3], is_leg)
+
+
+LIMBS: Tuple[Limb, ...] = (
+    _limb("Pelvis", "L_Hip", "L_Knee", "L_Ankle", True),
+    _limb("Pelvis", "R_Hip", "R_Knee", "R_Ankle", True),
+    _limb("Chest", "L_Shoulder", "L_Elbow", "L_Wrist", False),
+    _limb("Chest", "R_Shoulder", "R_Elbow", "R_Wrist", False),
+)
+
+
+def joint_speeds(quats: Tensor, fps: float) -> Tensor:
+    """(F − 1, B) rad/s, how fast each bone turns in the world from one frame to the next."""
+    return rotations.angle(rotations.multiply(rotations.conjugate(quats[:-1]), quats[1:])) * fps
+
+
+def trim_ends(recording: Recording) -> Recording:
+    """The recording without the frames at either end that jump into or out of it."""
+    is_jump = (joint_speeds(recording.quats, recording.fps) > START_SPEED).any(-1)
+    is_jump |= recording.positions[:, 0, 2].diff().abs() > START_HEIGHT
+    reach = min(max(1, int(START_SECONDS * recording.fps)), len(is_jump) // 4)
+    first = is_jump[:reach].nonzero().flatten()
+    last = is_jump[len(is_jump) - reach :].nonzero().flatten()
+    begin = int(first[-1]) + 1 if len(first) else 0
+    end = len(is_jump) - reach + int(last[0]) + 1 if len(last) else len(is_jump) + 1
+    return recording._replace(positions=recording.positions[begin:end], quats=recording.quats[begin:end])
+
+
+def _flexion(positions: Tensor, limb: Limb) -> Tensor:
+    """(F,) rad between the two bones of a limb."""
+    upper = unit(positions[:, limb.lower] - positions[:, limb.upper])
+    lower = unit(positions[:, limb.end] - positions[:, limb.lower])
+    return torch.atan2(rotations.cross(upper, lower).norm(dim=-1), (upper * lower).sum(-1))
+
+
+def _side_axis(rest: Tensor, limb: Limb) -> Tensor:
+    """(3,) an axis across the bone in the rest pose: to the left for a leg, upwards for an arm."""
+    bone = unit(rest[limb.lower] - rest[limb.upper])
+    across = rest.new_tensor([0.0, 1.0, 0.0] if limb.is_leg else [0.0, 0.0, 1.0])
+    return unit(across - (across * bone).sum() * bone)
+
+
+def _twist(recording: Recording, limb: Limb) -> Tensor:
+    """(F,) rad by which the upper bone is turned about its length, against the straightest way from its rest pose to where it points."""
+    parent, upper = recording.quats[:, limb.parent], recording.quats[:, limb.upper]
+    bone = unit(recording.rest[limb.lower] - recording.rest[limb.upper]).expand(len(upper), 3)
+    relative = rotations.multiply(rotations.conjugate(parent), upper)
+    along = (relative[:, 1:] * bone).sum(-1)
+    return 2.0 * torch.atan2(along, relative[:, 0])
+
+
+def _wrap(angles: Tensor) -> Tensor:
+    """Angles in [−π, π)."""
+    return torch.remainder(angles + math.pi, 2.0 * math.pi) - math.pi
+
+
+def _unflip(twist: Tensor, flexion: Tensor) -> Tensor:
+    """Twists of a leg with those of 180 degrees undone where the knee is too straight to tell its front from its back."""
+    is_flipped = (_wrap(twist).abs() > LARGEST_TWIST) & (flexion < BENT[1])
+    return torch.where(is_flipped, twist + math.pi, twist)
+
+
+def steady_twist(recording: Recording, limb: Limb) -> Recording:
+    """The recording with the upper bone of a limb turned about its length to the twist that its bent frames show."""
+    flexion = _flexion(recording.positions, limb)
+    raw = _twist(recording, limb)
+    twist = _unflip(raw, flexion) if limb.is_leg else raw
+    known = smoothstep(flexion, *BENT)
+    weight = known + 1e-3
+    sigma = TWIST_SECONDS * recording.fps
+    carried = torch.atan2(smooth(weight * twist.sin(), sigma), smooth(weight * twist.cos(), sigma))
+    steady = carried + known * _wrap(twist - carried)
+    correction = _wrap(steady - raw)
+    bone = unit(recording.rest[limb.lower] - recording.rest[limb.upper])
+    turn = rotations.from_rotation_vector(correction[:, None] * bone)
+    quats = recording.quats.clone()
+    quats[:, limb.upper] = rotations.multiply(quats[:, limb.upper], turn)
+    return recording._replace(quats=quats)
+
+
+def mend_hands(recording: Recording) -> Recording:
+    """The recording with hands that point back along their forearm turned round, and none bent farther than a wrist can."""
+    quats = recording.quats.clone()
+    for side in ("L", "R"):
+        elbow, wrist, hand = (BODY_NAMES.index(f"{side}_{name}") for name in ("Elbow", "Wrist", "Hand"))
+        arm = unit(recording.rest[wrist] - recording.rest[elbow]).expand(len(quats), 3)
+        local = rotations.multiply(rotations.conjugate(quats[:, elbow]), quats[:, wrist])
+        is_back = (rotations.rotate(local, arm) * arm).sum(-1, keepdim=True) < 0
+        half_turn = local.new_tensor([0.0, 0.0, 0.0, 1.0]).expand_as(local)
+        bend = rotations.to_rotation_vector(torch.where(is_back, rotations.multiply(local, half_turn), local))
+        size = bend.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        mended = rotations.from_rotation_vector(bend / size * HAND_BEND * torch.tanh(size / HAND_BEND))
+        quats[:, wrist] = quats[:, hand] = rotations.multiply(quats[:, elbow], mended)
+    return recording._replace(quats=quats)
+
+
+def clean(recording: Recording) -> Recording:
+    """The recording at its own rate with everything mended that can be told from the motion alone."""
+    recording = trim_ends(recording)
+    for limb in LIMBS:
+        recording = steady_twist(recording, limb)
+    recording = mend_hands(recording)
+    return recording._replace(quats=continuous(recording.quats))
