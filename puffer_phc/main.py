@@ -124,14 +124,16 @@ def evaluate(arguments: Arguments) -> int:
     check_writable(arguments.output)
     session = open_session(arguments)
     motions = build.load_motions(session.config.env, session.device)
-    evaluator = build.Evaluator(session.config, motions)
+    evaluator = build.Evaluator(session.config, motions, session.world)
     policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
     result = evaluator(policy.mean_action)
     evaluator.close()
-    console = Console()
-    console.print(summary_table(result))
-    for path in write_results(result, arguments.output):
-        console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    if session.world.is_main:
+        console = Console()
+        console.print(summary_table(result))
+        for path in write_results(result, arguments.output):
+            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    session.world.close()
     return 0
 
 
