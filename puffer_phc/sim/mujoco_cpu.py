@@ -16,11 +16,12 @@ from puffer_phc.errors import BackendError
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.sim.cpu_kinematics import rotation_vectors, write_body_states
-from puffer_phc.sim.pd import drive_torque, pd_gains
+from puffer_phc.sim.pd import pd_gains
 from puffer_phc.sim.simulator import MAX_DISTANCE, MAX_SPEED, Counters
 from puffer_phc.state import BodyState, DofState, Pose
 
 _NUM_JOINTS = NUM_BODIES - 1
+_TURN = np.float32(2.0 * np.pi)
 
 
 class MujocoCpuSimulator:
@@ -40,6 +41,7 @@ class MujocoCpuSimulator:
         self.control_dt = options.control_dt
         self.gains = pd_gains(options, self.device)
         self._substeps = options.substeps
+        self._simulation_error = batch.SimulationError
         self._batch = batch.Batch(self._compile(options), num_envs, min(num_threads or _usable_cores(), num_envs))
         self._batch.reset()
         self._bind_rows()
@@ -61,7 +63,7 @@ class MujocoCpuSimulator:
         self._rows: np.ndarray = batch.state
         self._qpos: np.ndarray = batch.bind("qpos")
         self._qvel: np.ndarray = batch.bind("qvel")
-        self._control = torch.from_numpy(batch.bind("ctrl"))
+        self._control: np.ndarray = batch.bind("ctrl")
         self._record: Dict[str, np.ndarray] = {
             "qpos": np.empty((self.num_envs, self._substeps, self._qpos.shape[1])),
             "qvel": np.empty((self.num_envs, self._substeps, self._qvel.shape[1])),
@@ -77,33 +79,45 @@ class MujocoCpuSimulator:
         self.dof = DofState(*(torch.zeros(n, NUM_DOFS) for _ in DofState._fields))
         self.diverged = torch.zeros(n, dtype=torch.bool)
         self._body_arrays = [tensor.numpy() for tensor in self.body]
+        self._dof_arrays = [tensor.numpy() for tensor in self.dof]
+        self._stiffness, self._damping = self.gains.stiffness.numpy(), self.gains.damping.numpy()
         self._warnings: np.ndarray = self._batch.warning[:, :, 1]
         self._warnings_seen = self._warnings.copy()
         self._counts = {"diverged": 0, "contact_overflows": 0, "constraint_overflows": 0}
 
+    @np.errstate(over="ignore", invalid="ignore")
     def step(self, target: Tensor) -> None:
         """Hold the PD targets (N, D), rotation vectors in rad, for one control period; clamping them is up to the caller."""
-        self._control.copy_(target)
-        errors = self._roll_out()
-        bad = errors | self._count_warnings() | self._insane_rows()
-        dof_pos = torch.from_numpy(rotation_vectors(self._record["qpos"]))
-        dof_vel = _joint_velocities(self._record["qvel"])
-        torque = drive_torque(target.unsqueeze(1), dof_pos, dof_vel, self.gains)
-        self.dof.pos.copy_(dof_pos[:, -1])
-        self.dof.vel.copy_(dof_vel[:, -1])
-        self.dof.torque.copy_(torque[:, -1])
-        torch.mean((torque * dof_vel).abs_(), dim=1, out=self.dof.power)
+        targets = target.detach().numpy()
+        self._control[:] = targets
+        bad = self._roll_out()
+        bad |= self._count_warnings()
+        bad |= self._insane_rows()
+        self._write_joints(targets)
         self._write_bodies()
         bad |= self.diverged.numpy()
         if bad.any():
             self._freeze(bad)
+
+    def _write_joints(self, targets: np.ndarray) -> None:
+        """Fill ``dof`` from the records: ``pd.drive_torque`` at the end of every substep, in numpy for its lower cost a call."""
+        positions, velocities = rotation_vectors(self._record["qpos"]), _joint_velocities(self._record["qvel"])
+        errors = targets[:, None] - positions
+        errors -= _TURN * np.rint(errors * np.float32(1.0 / _TURN))
+        torques = self._stiffness * errors
+        torques -= self._damping * velocities
+        pos, vel, torque, power = self._dof_arrays
+        pos[...], vel[...], torque[...] = positions[:, -1], velocities[:, -1], torques[:, -1]
+        torques *= velocities
+        np.abs(torques, out=torques)
+        np.mean(torques, axis=1, out=power)
 
     def _roll_out(self) -> np.ndarray:
         """Take the physics steps; returns (N,) bool: rows in which MuJoCo raised an error, whose state and records are unusable."""
         with self._quiet():
             try:
                 self._batch.rollout(self._substeps, record=("qpos", "qvel"), out=self._record)
-            except RuntimeError:
+            except self._simulation_error:
                 return self._batch.status != 0
         return np.zeros(self.num_envs, dtype=bool)
 
@@ -159,12 +173,13 @@ class MujocoCpuSimulator:
         """Free the engine's threads and rows; ``body`` and ``dof`` keep their last values. Safe to call twice."""
         self.__dict__.pop("_batch", None)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _refresh(self) -> None:
         """Make ``body`` and ``dof`` describe the rows, and freeze the rows that no humanoid can be in."""
         self._record["qpos"][:] = self._qpos[:, None]
         self._record["qvel"][:] = self._qvel[:, None]
-        self.dof.pos.copy_(torch.from_numpy(rotation_vectors(self._qpos)))
-        self.dof.vel.copy_(_joint_velocities(self._qvel))
+        self._dof_arrays[0][...] = rotation_vectors(self._qpos)
+        self._dof_arrays[1][...] = _joint_velocities(self._qvel)
         self._write_bodies()
         bad = self._insane_rows()
         if bad.any():
@@ -238,9 +253,9 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _joint_velocities(qvel: np.ndarray) -> Tensor:
+def _joint_velocities(qvel: np.ndarray) -> np.ndarray:
     """(..., D) float32 joint velocities of (..., 75) MuJoCo velocities."""
-    return torch.from_numpy(qvel[..., 6:].astype(np.float32))
+    return qvel[..., 6:].astype(np.float32)
 
 
 def _positions(pose: Pose) -> Tensor:
