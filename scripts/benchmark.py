@@ -37,6 +37,7 @@ from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.trainer import Trainer, autocast
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.resolve import choose_device, resolve
+from puffer_phc.resources import resource_root
 from puffer_phc.sim.simulator import Simulator
 from puffer_phc.state import Pose
 
@@ -47,6 +48,7 @@ EPISODE_STEPS = 30
 """Physics is timed in episodes of one second, each of which starts on the reference, so that the humanoids are mostly on their feet."""
 DRIFT_STEPS = 10
 """The drift from the reference is shown after this many control steps."""
+TABLE_WIDTH = 120
 WARM_UP_CALLS = 5
 CALLS_PER_CHUNK = 10
 """Between two looks at the clock, which wait for the device."""
@@ -70,7 +72,7 @@ class Options:
     """Throw away Warp's compiled kernels first, to see the cold start."""
     json: Optional[Path] = None
     """Write all figures to this file."""
-    env: EnvConfig = field(default_factory=EnvConfig)
+    env: EnvConfig = field(default_factory=lambda: EnvConfig(motion_file=str(resource_root() / EnvConfig.motion_file)))
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -144,6 +146,11 @@ class ReferenceEpisodes:
         self.simulator.step(self._targets[self._step % EPISODE_STEPS])
         self._step += 1
 
+    def begin(self) -> None:
+        """Start on the reference and take one step, so that the next ``EPISODE_STEPS`` − 1 need no ``set_state``."""
+        self._step = 0
+        self.step()
+
     def drift(self) -> float:
         """Mean distance in mm of the bodies from the reference after ``DRIFT_STEPS``."""
         self._step = 0
@@ -172,10 +179,12 @@ class BareBatch:
         self._batch = batch.Batch(model, simulator.num_envs, simulator._batch.nthread)
         self._simulator, self._substeps = simulator, physics.substeps
 
-    def share(self, step: Callable[[], object], seconds: float) -> float:
-        """How many times as many calls of ``step`` as bare steps fit into a second; the median over turns of each."""
+    def share(self, step: Callable[[], object], seconds: float, prepare: Optional[Callable[[], None]] = None) -> float:
+        """How many times as many calls of ``step`` as bare steps fit into a second; the median over turns, each after ``prepare``."""
         shares, end = [], time.perf_counter() + 2.0 * seconds
         while time.perf_counter() < end or not shares:
+            if prepare is not None:
+                prepare()
             self._batch.state[:] = self._simulator.snapshot()["rows"].numpy()
             bare = timed(self.step)
             shares.append(bare / timed(step))
@@ -199,7 +208,7 @@ def time_physics(bench: Bench, config: Config, physics: Optional[PhysicsOptions]
     figures = {"steps_per_second": num_envs / seconds, "ms_per_call": 1000.0 * seconds, "start_up_seconds": start_up}
     figures["drift_mm"] = episodes.drift()
     if config.env.backend == "mujoco_cpu":
-        figures["share_of_bare"] = BareBatch(simulator, options).share(episodes.step, bench.options.seconds)
+        figures["share_of_bare"] = BareBatch(simulator, options).share(episodes.step, bench.options.seconds, episodes.begin)
     else:
         figures.update(simulator.demand())  # type: ignore[attr-defined]
     figures.update(simulator.read_counters()._asdict())
@@ -339,14 +348,23 @@ def physics_candidates(base: PhysicsOptions) -> List[Tuple[str, PhysicsOptions]]
     changes: List[Dict[str, Any]] = [
         *({"iterations": iterations} for iterations in (3, 5, 10, 20)),
         *({"ls_iterations": iterations} for iterations in (5, 10, 50)),
+        {"iterations": 5, "ls_iterations": 10},
         {"cone": "elliptic"},
         {"has_self_collision": not base.has_self_collision},
         *({"integrator": "discrete", "rate": 30.0 * substeps, "substeps": substeps} for substeps in (1, 2, 3, 4)),
         *({"integrator": "implicitfast", "rate": 30.0 * substeps, "substeps": substeps} for substeps in (4, 6)),
         {"integrator": "implicitfast", "rate": 120.0, "substeps": 4, "iterations": 5},
-        {"integrator": "discrete", "rate": 60.0, "substeps": 2, "iterations": 5, "ls_iterations": 10},
     ]
-    return [(" ".join(f"{name}={value}" for name, value in change.items()), replace(base, **change)) for change in changes]
+    candidates = [replace(base, **change) for change in changes]
+    return [(describe(candidate), candidate) for candidate in candidates if candidate != base]
+
+
+def describe(physics: PhysicsOptions) -> str:
+    """The settings in a few words: rate × substeps, iterations of the solver / of its line search."""
+    words = [physics.integrator, f"{physics.rate:g}×{physics.substeps}", f"{physics.iterations}/{physics.ls_iterations}"]
+    words += [physics.cone] if physics.cone != "pyramidal" else []
+    words += [] if physics.has_self_collision else ["no self-collision"]
+    return " ".join(words)
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -411,10 +429,10 @@ def show(rows: List[Row], about: Row, config: Config) -> None:
     columns = {"stage": "stage", "num_envs": "envs", "steps_per_second": "steps/s", "ms_per_call": "ms", "share_of_bare": "of bare"}
     columns.update({"drift_mm": "drift mm", "device_memory_gb": "GB", "start_up_seconds": "start s", "diverged": "diverged"})
     for title in columns.values():
-        table.add_column(title, justify="left" if title == "stage" else "right", overflow="fold")
+        table.add_column(title, justify="left" if title == "stage" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(figure(row.get(name)) for name in columns))
-    Console().print(table)
+    Console(width=max(Console().width, TABLE_WIDTH)).print(table)
 
 
 def figure(value: Any) -> str:
