@@ -18,8 +18,6 @@ def load(name):
 
 def body_and_reference(golden):
     return tuple(
-        BodyState(
-            golden[f"{who}_pos"], wxyz_from_xyzw(golden[f"{who}_quat_xyzw"]), golden[f"{who}_lin_vel"], golden[f"{who}_ang_vel"]
-        )
+        BodyState(golden[f"{who}_pos"], wxyz_from_xyzw(golden[f"{who}_quat_xyzw"]), golden[f"{who}_lin_vel"], golden[f"{who}_ang_vel"])
         for who in ("body", "ref")
     )

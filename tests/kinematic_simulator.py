@@ -18,7 +18,8 @@ from puffer_phc.state import BodyState, DofState
 class KinematicSimulator:
     """The simulator card, without physics.
 
-    ``num_set_states`` counts calls. Whatever is written to ``disturbance`` (N, 3) is added to all body positions at the end of the next step.
+    ``num_set_states`` counts calls. What is written to ``disturbance`` (N, 3) is added to all body positions at the end of the next
+    step.
     """
 
     def __init__(self, num_envs, control_dt=1.0 / 30.0):

@@ -47,7 +47,7 @@ def test_perfect_imitation_is_one():
 
 
 def test_errors_by_hand():
-    """All bodies 0.3 m off in x, turned by 1e-3 rad, 2 m/s too slow in y and 3 rad/s off about z: means over three components, but over one angle."""
+    """All bodies 0.3 m, 1e-3 rad, 2 m/s and 3 rad/s off: vectors are averaged over three components, a rotation has one angle."""
     body = random_body(1, 2)
     turn = rotations.from_rotation_vector(torch.tensor([0.0, 1e-3, 0.0])).expand_as(body.quat)
     reference = body._replace(
