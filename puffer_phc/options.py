@@ -202,7 +202,7 @@ def _registry() -> ConstructorRegistry:
 
     @registry.primitive_rule
     def optional(info: PrimitiveTypeInfo) -> Optional[PrimitiveConstructorSpec]:
-        members = typing.get_args(info.type) if typing.get_origin(info.type) is typing.Union else ()
+        members: Sequence[Any] = typing.get_args(info.type) if typing.get_origin(info.type) is typing.Union else ()
         if type(None) not in members:
             return None
         spec = _spec(members[0])

@@ -17,6 +17,9 @@ _SHOWN_MESSAGES = 5
 _SECONDS_BETWEEN_LINES = 10.0
 """Plain lines come no oftener: a log file is read by people."""
 
+_IN_THE_BAR = ("performance/uptime", "performance/remaining")
+"""Figures that stand beside the progress bar already."""
+
 Clock = Callable[[], float]
 
 
@@ -86,7 +89,7 @@ class Dashboard:
 
     def picture(self) -> RenderableType:
         """What is drawn now."""
-        groups = [("Losses", "losses/"), ("Episodes", "environment/"), ("Speed", "performance/")]
+        groups = [("Losses", "losses/"), ("Episodes and rewards", "environment/"), ("Speed", "performance/")]
         tables = [_figures(title, _under(self._metrics, prefix)) for title, prefix in groups]
         tables.append(_figures("Last evaluation", [(name.replace("eval/", ""), value) for name, value in self._summary.items()]))
         parts: List[RenderableType] = [_bar(self._progress), Columns([table for table in tables if table.row_count])]
@@ -151,11 +154,11 @@ def figure(value: float) -> str:
 
 
 def _under(metrics: Dict[str, float], prefix: str) -> List[Tuple[str, float]]:
-    return [(name[len(prefix) :], value) for name, value in metrics.items() if name.startswith(prefix)]
+    return [(name[len(prefix) :], value) for name, value in metrics.items() if name.startswith(prefix) and name not in _IN_THE_BAR]
 
 
 def _figures(title: str, rows: Iterable[Tuple[str, float]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0), min_width=24)
     for name, value in rows:
         table.add_row(name, Text(figure(value), style="cyan", justify="right"))
     return table
