@@ -263,6 +263,20 @@ def test_reference_is_of_now_and_next_of_the_next_step(motions):
             torch.testing.assert_close(reference.dof_pos, expected.dof_pos, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("rate", [15.0, 30.0, 50.0, 60.0])
+def test_any_control_rate(motions, rate):
+    """Off the frames the reference is interpolated; the oracle earns all there is at every rate."""
+    starts = [(0, 3), (1, 8)]
+    sampler = FixedSampler(torch.tensor([0, 1]), torch.tensor([3 / 30, 8 / 30]))
+    env = ImitationEnv(KinematicSimulator(2, control_dt=1.0 / rate), motions, sampler, CONFIG, 0.25)
+    for step in range(1, 8):
+        result = follow(env)
+        torch.testing.assert_close(result.reward, torch.ones(2), atol=1e-4, rtol=0)
+        times = torch.tensor([frame / 30 + step / rate for _, frame in starts])
+        torch.testing.assert_close(env.times, times)
+        torch.testing.assert_close(env.simulator.body.pos, motions.at(env.clip_ids, times).body.pos, atol=1e-5, rtol=0)
+
+
 def test_state_init_start_begins_at_the_first_frame(motions):
     env = make_env(motions, replace(CONFIG, state_init="start"), num_envs=16)
     assert (env.times == 0).all()

@@ -73,6 +73,7 @@ class ImitationEnv:
         self.action_size = self._actions.action_size
         self.observation_size = observation_size(config.num_future_frames)
         self._observe, self._reward = observation, imitation_reward
+        self._reference_at = motions.nearest if _falls_on_frames(self.control_dt * motions.fps) else motions.at
         self._waits_are_free = self.device.type == "cpu"
         self._allocate()
         self.reset()
@@ -145,7 +146,7 @@ class ImitationEnv:
         for name in ("clip_ids", "start_times", "steps", "lift"):
             getattr(self, name).copy_(snapshot[name])
         self._set_times()
-        _write(self.reference, self.motions.at(self.clip_ids, self.times))
+        _write(self.reference, self._reference_at(self.clip_ids, self.times))
         self._go_on()
 
     def close(self) -> None:
@@ -197,7 +198,7 @@ class ImitationEnv:
         torch.where(done, start_times, self.start_times, out=self.start_times)
         self.steps.masked_fill_(done, 0)
         self._set_times()
-        _write(self.reference, self.motions.at(self.clip_ids[rows], self.times[rows]), rows)
+        _write(self.reference, self._reference_at(self.clip_ids[rows], self.times[rows]), rows)
         penetration = (-self.motions.clearance(self.clip_ids[rows], self.times[rows])).clamp_min(0.0)
         self.lift[rows] = torch.where(done[rows], penetration, self.lift[rows])
         self.simulator.set_state(done, self._lifted_pose())
@@ -205,13 +206,18 @@ class ImitationEnv:
     def _ahead(self, clip_ids: Tensor, times: Tensor) -> Reference:
         """The K references (M, K, …) that are observed at ``times`` (M,) s of clips (M,), in one look-up."""
         times = times.unsqueeze(-1) + self._frame_times
-        found = self.motions.at(clip_ids.unsqueeze(-1).expand_as(times).flatten(), times.flatten())
+        found = self._reference_at(clip_ids.unsqueeze(-1).expand_as(times).flatten(), times.flatten())
         return _map(found, lambda part: part.unflatten(0, times.shape))
 
     def _lifted_pose(self) -> Pose:
         pose = self.reference.pose()
         root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
         return pose._replace(root_pos=root_pos)
+
+
+def _falls_on_frames(frames_per_step: float) -> bool:
+    """Whether control steps end on frames when they begin on one, as samplers' start times do: then nothing has to be interpolated."""
+    return round(frames_per_step) >= 1 and abs(frames_per_step - round(frames_per_step)) < 1e-6
 
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:

@@ -4,8 +4,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import gymnasium
 import numpy as np
-import pufferlib
 import torch
+from pufferlib.pufferlib import PufferEnv
 from torch import Tensor
 
 from puffer_phc.env.imitation import ImitationEnv
@@ -83,7 +83,7 @@ class EpisodeStatistics:
         return {"returns": self._returns, "lengths": self._lengths, "sums": self._sums}
 
 
-class PufferImitation(pufferlib.PufferEnv):
+class PufferImitation(PufferEnv):
     """An ``ImitationEnv`` behind the interface of PufferLib (pufferlib-core 3.0.5).
 
     Device mode, the default: ``observations`` (N, O), ``rewards``, ``terminals``, ``truncations`` (N,) and ``final_observations`` (N, O)
@@ -93,6 +93,11 @@ class PufferImitation(pufferlib.PufferEnv):
     Numpy mode, chosen by ``numpy_buffers`` or by being given ``buf``: buffers and actions are numpy arrays, as PufferLib's Serial and
     Multiprocessing vectorisers want them, and every ``log_interval`` steps the infos hold the statistics.
     """
+
+    observations: Any
+    rewards: Any
+    terminals: Any
+    truncations: Any
 
     def __init__(
         self,
@@ -146,9 +151,7 @@ class PufferImitation(pufferlib.PufferEnv):
 
     def step(self, actions: Union[Tensor, np.ndarray]) -> Tuple[Any, Any, Any, Any, List[Dict[str, float]]]:
         """Act with ``actions`` (N, A); returns the buffers, rewritten, and infos."""
-        if self._has_numpy_buffers:
-            actions = torch.from_numpy(np.array(actions, dtype=np.float32)).to(self.env.device)
-        self.env.step(actions)
+        self.env.step(actions if isinstance(actions, Tensor) else torch.from_numpy(np.array(actions, dtype=np.float32)).to(self.env.device))
         self._statistics.add(self.env)
         infos: List[Dict[str, float]] = []
         if self._has_numpy_buffers:
