@@ -35,8 +35,20 @@ TWIST_SECONDS = 0.12
 LARGEST_TWIST = math.radians(100.0)
 """rad between the knee's axis and where the pelvis would have it; a larger one is the same axis with the wrong sign."""
 
+FLIP_COST = 30.0
+"""rad/s: price of turning a leg with a knee bent by 90 degrees against what was captured, set against the turns themselves."""
+
+SETTLING_SECONDS = 0.04
+"""s, standard deviation of the Gaussian on the twist itself."""
+
 HAND_BEND = math.radians(75.0)
 """rad by which a hand can be turned against its forearm."""
+
+HAND_SPEED = (math.radians(600.0), math.radians(1500.0))
+"""rad/s that a hand turns believably against its forearm, and that it does not."""
+
+HAND_SECONDS = 0.1
+"""s, standard deviation of the Gaussian that carries believable hands over others."""
 
 
 class Limb(NamedTuple):
@@ -108,22 +120,57 @@ def _wrap(angles: Tensor) -> Tensor:
     return torch.remainder(angles + math.pi, 2.0 * math.pi) - math.pi
 
 
-def _unflip(twist: Tensor, flexion: Tensor) -> Tensor:
-    """Twists of a leg with those of 180 degrees undone where the knee is too straight to tell its front from its back."""
-    is_flipped = (_wrap(twist).abs() > LARGEST_TWIST) & (flexion < BENT[1])
-    return torch.where(is_flipped, twist + math.pi, twist)
+def _unwrap(angles: Tensor) -> Tensor:
+    """The same angles (F,) without jumps of 2π."""
+    return torch.cat((angles[:1], angles[:1] + _wrap(angles.diff()).cumsum(0)))
+
+
+def _flip_costs(twist: Tensor, flexion: Tensor) -> Tensor:
+    """(F, 2) cost per frame of taking a twist as captured, or turned by 180 degrees."""
+    choices = torch.stack((_wrap(twist), _wrap(twist + math.pi)), dim=1)
+    costs = (choices.abs() - LARGEST_TWIST).clamp_min(0.0)
+    costs[:, 1] += flexion.sin().square()
+    return costs
+
+
+def _unflip(twist: Tensor, flexion: Tensor, fps: float) -> Tensor:
+    """Twists (F,) of a leg with short or impossible turns of 180 degrees undone: the cheapest path through both readings of every frame.
+
+    A turn that is only seen while the knee is straight costs nothing to undo; one that lasts with the knee bent is believed.
+    """
+    step = _wrap(twist.diff()).abs()
+    if float(_wrap(twist).abs().max()) < LARGEST_TWIST and float(step.max()) < 0.5 * math.pi:
+        return twist
+    same = step.tolist()
+    other = (math.pi - step).tolist()
+    kept, turned = (row.tolist() for row in (_flip_costs(twist, flexion) * (FLIP_COST / fps)).unbind(1))
+    best = [kept[0], turned[0]]
+    origins = []
+    for frame in range(1, len(kept)):
+        stay, switch = same[frame - 1], other[frame - 1]
+        from_kept = (best[0] + stay, best[1] + switch)
+        from_turned = (best[1] + stay, best[0] + switch)
+        origins.append((int(from_kept[1] < from_kept[0]), 1 - int(from_turned[1] < from_turned[0])))
+        best = [min(from_kept) + kept[frame], min(from_turned) + turned[frame]]
+    state = int(best[1] < best[0])
+    states = [state]
+    for origin in reversed(origins):
+        state = origin[state]
+        states.append(state)
+    return twist + math.pi * twist.new_tensor(states[::-1])
 
 
 def steady_twist(recording: Recording, limb: Limb) -> Recording:
     """The recording with the upper bone of a limb turned about its length to the twist that its bent frames show."""
     flexion = _flexion(recording.positions, limb)
     raw = _twist(recording, limb)
-    twist = _unflip(raw, flexion) if limb.is_leg else raw
+    twist = _unflip(raw, flexion, recording.fps) if limb.is_leg else raw
     known = smoothstep(flexion, *BENT)
     weight = known + 1e-3
     sigma = TWIST_SECONDS * recording.fps
     carried = torch.atan2(smooth(weight * twist.sin(), sigma), smooth(weight * twist.cos(), sigma))
     steady = carried + known * _wrap(twist - carried)
+    steady = smooth(_unwrap(steady), SETTLING_SECONDS * recording.fps)
     correction = _wrap(steady - raw)
     bone = unit(recording.rest[limb.lower] - recording.rest[limb.upper])
     turn = rotations.from_rotation_vector(correction[:, None] * bone)
@@ -132,8 +179,21 @@ def steady_twist(recording: Recording, limb: Limb) -> Recording:
     return recording._replace(quats=quats)
 
 
+def _mended_bends(bends: Tensor, fps: float) -> Tensor:
+    """Hand rotation vectors (F, 3) with those that are too large or change too fast replaced by the ones around them."""
+    size = bends.norm(dim=-1)
+    speed = torch.zeros_like(size)
+    step = bends.diff(dim=0).norm(dim=-1) * fps
+    speed[1:], speed[:-1] = step, torch.maximum(speed[:-1], step)
+    trust = ((1.0 - smoothstep(size, HAND_BEND, 1.5 * HAND_BEND)) * (1.0 - smoothstep(speed, *HAND_SPEED)))[:, None]
+    limited = bends * (HAND_BEND / size.clamp_min(HAND_BEND))[:, None]
+    weight = trust + 1e-3
+    around = smooth(weight * limited, HAND_SECONDS * fps) / smooth(weight, HAND_SECONDS * fps)
+    return smooth(torch.lerp(around, limited, trust), 0.02 * fps)
+
+
 def mend_hands(recording: Recording) -> Recording:
-    """The recording with hands that point back along their forearm turned round, and none bent farther than a wrist can."""
+    """The recording with hands that point back along their forearm turned round, and none bent farther or faster than a wrist can."""
     quats = recording.quats.clone()
     for side in ("L", "R"):
         elbow, wrist, hand = (BODY_NAMES.index(f"{side}_{name}") for name in ("Elbow", "Wrist", "Hand"))
@@ -141,9 +201,8 @@ def mend_hands(recording: Recording) -> Recording:
         local = rotations.multiply(rotations.conjugate(quats[:, elbow]), quats[:, wrist])
         is_back = (rotations.rotate(local, arm) * arm).sum(-1, keepdim=True) < 0
         half_turn = local.new_tensor([0.0, 0.0, 0.0, 1.0]).expand_as(local)
-        bend = rotations.to_rotation_vector(torch.where(is_back, rotations.multiply(local, half_turn), local))
-        size = bend.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        mended = rotations.from_rotation_vector(bend / size * HAND_BEND * torch.tanh(size / HAND_BEND))
+        bends = rotations.to_rotation_vector(torch.where(is_back, rotations.multiply(local, half_turn), local))
+        mended = rotations.from_rotation_vector(_mended_bends(bends, recording.fps))
         quats[:, wrist] = quats[:, hand] = rotations.multiply(quats[:, elbow], mended)
     return recording._replace(quats=quats)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
+from puffer_phc.motion.resample import smooth
 
 FULL_REACH = 0.9995
 """Share of the straight leg's length that is ever used: beyond it the knee's angle answers infinitely fast to a change of distance."""
@@ -27,8 +28,17 @@ MAX_TOE_BEND = math.radians(60.0)
 SETTLED_PITCH = (math.radians(8.0), math.radians(25.0))
 """rad: a resting foot that is off level by less than the first is level; by more than the second it stands on its heel or ball."""
 
+LEVEL_SINE = (0.3, 0.7)
+"""Sine between the foot and the vertical: steeper than the first it has no level side, flatter than the second it has."""
+
 ANKLE_RANGE = (math.radians(60.0), math.radians(165.0))
 """rad between the shin seen upwards and the ankle-to-toe direction: from fully bent up to fully stretched."""
+
+ANKLE_STEP = (math.radians(25.0), math.radians(50.0))
+"""rad per frame at 30 Hz that an ankle turns believably, and that it does not."""
+
+ANKLE_FRAMES = 3.0
+"""Standard deviation in frames of the Gaussian that carries believable ankle angles over others."""
 
 MAX_ANKLE_TURN = math.radians(50.0)
 """rad by which the ankle-to-toe direction leaves the plane of the leg."""
@@ -147,9 +157,10 @@ def _own_foot(leg: Leg, dtype: torch.dtype) -> Tensor:
 def captured_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, rest: Tensor, leg: Leg) -> Tensor:
     """World rotation (F, 4) of the foot from ankle-to-toe direction and knee axis (F, 3 each); one with ``lifted`` (F, 1) of 0 does not roll."""
     up = toe_direction.new_tensor([0.0, 0.0, 1.0]).expand_as(toe_direction)
-    level = rotations.cross(up, toe_direction)
-    level = torch.where((level * hinge).sum(-1, keepdim=True) < 0, hinge, level)
-    lateral = torch.lerp(level / level.norm(dim=-1, keepdim=True).clamp_min(0.3), hinge, lifted)
+    level = rotations.cross(up, unit(toe_direction))
+    agreement = (unit(level) * hinge).sum(-1, keepdim=True)
+    levelled = (1.0 - lifted) * smoothstep(level.norm(dim=-1, keepdim=True), *LEVEL_SINE) * smoothstep(agreement, 0.0, 0.5)
+    lateral = torch.lerp(hinge, unit(level), levelled)
     flat, own = _rest_foot(rest, leg), _own_foot(leg, rest.dtype)
     captured = rotations.multiply(frame(toe_direction, lateral), rotations.conjugate(frame(flat, flat.new_tensor([0.0, 1.0, 0.0]))))
     outward = torch.atan2(flat[1], flat[0]) - torch.atan2(own[1], own[0])
@@ -182,15 +193,38 @@ def solve_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, resting: Te
     return foot, _pitched(foot, -bend)
 
 
+def _ankle_angles(toe_direction: Tensor, axes: Tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """(F, 2) rad: how far the foot is stretched from the shin, and to which side it points."""
+    up, left, forward = axes
+    toe = unit(toe_direction)
+    stretch = torch.atan2((toe * forward).sum(-1), (toe * up).sum(-1))
+    stretch = torch.where(stretch < -0.5 * math.pi, stretch + 2.0 * math.pi, stretch)
+    return torch.stack((stretch, torch.asin((toe * left).sum(-1).clamp(-1.0, 1.0))), dim=1)
+
+
+def _trust(angles: Tensor) -> Tensor:
+    """(F, 1) from 0 to 1, how far ankle angles (F, 2) are within an ankle's range and speed."""
+    stretch, side = angles.unbind(1)
+    outside = torch.maximum(ANKLE_RANGE[0] - stretch, stretch - ANKLE_RANGE[1]).clamp_min(side.abs() - MAX_ANKLE_TURN)
+    steps = torch.zeros_like(side)
+    step = (angles[1:] - angles[:-1]).norm(dim=1)
+    steps[1:] = step
+    steps[:-1] = torch.maximum(steps[:-1], step)
+    return ((1.0 - smoothstep(outside, 0.0, 0.3)) * (1.0 - smoothstep(steps, *ANKLE_STEP)))[:, None]
+
+
 def possible_toe_direction(toe_direction: Tensor, shin: Tensor, hinge: Tensor) -> Tensor:
-    """Ankle-to-toe directions (F, 3) brought into an ankle's range; ``shin`` points from ankle to knee and ``hinge`` to the left (F, 3 each)."""
+    """Ankle-to-toe directions (F, 3) that an ankle can have; ``shin`` points from ankle to knee and ``hinge`` to the left (F, 3 each).
+
+    Captured feet jump and turn round when markers are lost; such frames take their angles from the frames around them.
+    """
     up = unit(shin)
     left = unit(hinge - (hinge * up).sum(-1, keepdim=True) * up)
     forward = rotations.cross(left, up)
-    toe = unit(toe_direction)
-    side = torch.asin((toe * left).sum(-1).clamp(-1.0, 1.0))
-    pitch = torch.atan2((toe * forward).sum(-1), (toe * up).sum(-1))
-    pitch = torch.where(pitch < -0.5 * math.pi, pitch + 2.0 * math.pi, pitch).clamp(*ANKLE_RANGE)
-    side = side.clamp(-MAX_ANKLE_TURN, MAX_ANKLE_TURN)
-    in_plane = pitch.cos()[:, None] * up + pitch.sin()[:, None] * forward
-    return side.cos()[:, None] * in_plane + side.sin()[:, None] * left
+    captured = _ankle_angles(toe_direction, (up, left, forward))
+    trust = _trust(captured)
+    weight = trust + 1e-3
+    limited = torch.stack((captured[:, 0].clamp(*ANKLE_RANGE), captured[:, 1].clamp(-MAX_ANKLE_TURN, MAX_ANKLE_TURN)), dim=1)
+    around = smooth(weight * limited, ANKLE_FRAMES) / smooth(weight, ANKLE_FRAMES)
+    stretch, side = smooth(torch.lerp(around, limited, trust), 0.6)[..., None].unbind(1)
+    return side.cos() * (stretch.cos() * up + stretch.sin() * forward) + side.sin() * left
