@@ -24,7 +24,7 @@ from puffer_phc.options import Arguments, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
 from puffer_phc.report.metrics_log import MetricsLog
 from puffer_phc.report.several import Listener, Several
-from puffer_phc.report.trackers import TensorBoard, Wandb
+from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.resolve import choose_device, describe_sizes, resolve
 
 USER_ERROR = 2
@@ -36,7 +36,8 @@ INTERRUPTED = 130
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run what the command line (default: this process's) asks for; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("puffer_phc").setLevel(logging.INFO)
     try:
         arguments = parse_options(words)
         return _MODES[arguments.mode](arguments)
@@ -76,6 +77,8 @@ def open_session(arguments: Arguments) -> Session:
 def train(arguments: Arguments) -> int:
     """Train a policy; the run's folder gets config.json, metrics.jsonl and checkpoints."""
     check_writable(Path(arguments.train.data_dir))
+    for package in ("wandb",) * arguments.track + ("tensorboard",) * arguments.tensorboard:
+        require(package)
     session = open_session(arguments)
     motions = build.load_motions(session.config.env, session.device)
     env = build.make_environment(session.config, motions, session.world)

@@ -2,10 +2,20 @@
 
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict
 
 from puffer_phc.errors import ConfigError
+
+OPTIONS = {"wandb": "--track", "tensorboard": "--tensorboard"}
+"""What asks for each package; the extra that brings it has the package's name."""
+
+
+def require(package: str) -> None:
+    """Raise ConfigError with the command that brings ``package`` where it is not installed. Cheap: nothing is imported."""
+    if find_spec(package) is None:
+        raise ConfigError(f"{OPTIONS[package]} needs {package}: pip install 'puffer-phc[{package}]'")
 
 
 class Wandb:
@@ -15,10 +25,9 @@ class Wandb:
     """
 
     def __init__(self, run_dir: Path, project: str, options: Dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError("--track needs wandb: pip install 'puffer-phc[wandb]'") from error
+        require("wandb")
+        import wandb
+
         mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
         self._run = wandb.init(project=project, name=run_dir.name, dir=str(run_dir), config=options, mode=mode)
 
@@ -42,10 +51,9 @@ class TensorBoard:
     """Writes TensorBoard event files into the run's folder. Raises ConfigError where tensorboard is not installed."""
 
     def __init__(self, run_dir: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError("--tensorboard needs tensorboard: pip install 'puffer-phc[tensorboard]'") from error
+        require("tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(run_dir))
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
