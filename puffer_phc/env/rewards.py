@@ -1,6 +1,6 @@
 """How well the body imitates the reference, in (0, 1], less the cost of joint power. Pure functions; formulas of PHC (arXiv 2305.06456)."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -30,16 +30,21 @@ def _angle_between(a: Tensor, b: Tensor) -> Tensor:
     return 4.0 * torch.atan2(torch.minimum(difference, total), torch.maximum(difference, total))
 
 
-def imitation_errors(body: BodyState, reference: BodyState) -> Tensor:
-    """Mean squared errors (N, 4) of position (m²), rotation (rad²), linear (m²/s²) and angular velocity (rad²/s²), world frame.
+def _mean_square(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().mean(dim=(1, 2))
+
+
+def imitation_errors(body: BodyState, reference: BodyState) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean squared errors, each (N,): position m², rotation rad², linear velocity m²/s², angular velocity rad²/s²; world frame.
 
     Vectors are averaged over bodies and components, rotation angles over bodies.
     """
-    pos = (reference.pos - body.pos).square().mean(dim=(1, 2))
-    rot = _angle_between(reference.quat, body.quat).square().mean(dim=1)
-    lin_vel = (reference.lin_vel - body.lin_vel).square().mean(dim=(1, 2))
-    ang_vel = (reference.ang_vel - body.ang_vel).square().mean(dim=(1, 2))
-    return torch.stack((pos, rot, lin_vel, ang_vel), dim=-1)
+    return (
+        _mean_square(reference.pos, body.pos),
+        _angle_between(reference.quat, body.quat).square().mean(dim=1),
+        _mean_square(reference.lin_vel, body.lin_vel),
+        _mean_square(reference.ang_vel, body.ang_vel),
+    )
 
 
 def imitation_reward(body: BodyState, reference: BodyState, power: Tensor, steps: Tensor, config: EnvConfig) -> Reward:
@@ -50,10 +55,9 @@ def imitation_reward(body: BodyState, reference: BodyState, power: Tensor, steps
     """
     scales = (config.reward_pos_scale, config.reward_rot_scale, config.reward_vel_scale, config.reward_ang_vel_scale)
     weights = (config.reward_pos_weight, config.reward_rot_weight, config.reward_vel_weight, config.reward_ang_vel_weight)
-    errors = imitation_errors(body, reference)
-    imitation = torch.stack([torch.exp(-scale * errors[:, term]) for term, scale in enumerate(scales)], dim=-1)
-    cost = torch.where(steps > POWER_FREE_STEPS, -config.rew_power_coef * power.sum(dim=-1), torch.zeros_like(errors[:, 0]))
+    terms = [torch.exp(-scale * error) for scale, error in zip(scales, imitation_errors(body, reference))]
+    cost = (-config.rew_power_coef * power.sum(dim=-1)).masked_fill(steps <= POWER_FREE_STEPS, 0.0)
     total = cost
-    for term, weight in enumerate(weights):
-        total = total + weight * imitation[:, term]
-    return Reward(total, torch.cat((imitation, cost.unsqueeze(-1)), dim=-1))
+    for weight, term in zip(weights, terms):
+        total = torch.add(total, term, alpha=weight)
+    return Reward(total, torch.stack((*terms, cost), dim=-1))
