@@ -202,8 +202,8 @@ def _registry() -> ConstructorRegistry:
 
     @registry.primitive_rule
     def optional(info: PrimitiveTypeInfo) -> Optional[PrimitiveConstructorSpec]:
-        members: Sequence[Any] = typing.get_args(info.type) if typing.get_origin(info.type) is typing.Union else ()
-        if type(None) not in members:
+        members = typing.get_args(info.type)
+        if typing.get_origin(info.type) is not typing.Union or type(None) not in members:
             return None
         spec = _spec(members[0])
         return PrimitiveConstructorSpec(
