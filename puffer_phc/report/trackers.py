@@ -28,7 +28,7 @@ class Wandb:
         require("wandb")
         import wandb
 
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
         self._run = wandb.init(project=project, name=run_dir.name, dir=str(run_dir), config=options, mode=mode)
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
