@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from puffer_phc.errors import CheckpointError
-from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, load_policy, save_checkpoint
+from puffer_phc.learn.checkpoint import Checkpoint, compact, load_checkpoint, load_policy, save_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
 
 
@@ -71,3 +71,19 @@ def test_unwritable_folder_leaves_the_old_file_whole(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_checkpoint(blocker / "model.pt", make_checkpoint(make_policy()))
     assert load_checkpoint(tmp_path / "model.pt").observation_size == 20
+
+
+def test_compact_checkpoint_acts_the_same_and_keeps_a_new_critic(tmp_path: Path) -> None:
+    policy, other = make_policy(), make_policy()
+    save_checkpoint(tmp_path / "full.pt", make_checkpoint(policy))
+    save_checkpoint(tmp_path / "small.pt", compact(make_checkpoint(policy), with_critic=False))
+    loaded = load_checkpoint(tmp_path / "small.pt")
+    observations = torch.randn(10, 20)
+    own_values = other.value(observations)
+    load_policy(other, loaded, "small.pt")
+    assert loaded.trainer is None
+    assert (tmp_path / "small.pt").stat().st_size < 0.6 * (tmp_path / "full.pt").stat().st_size
+    torch.testing.assert_close(other.mean_action(observations), policy.mean_action(observations), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(other.value(observations), own_values)
+    load_policy(other, compact(make_checkpoint(policy), with_critic=True), "small.pt")
+    torch.testing.assert_close(other.value(observations), policy.value(observations), rtol=1e-2, atol=1e-4)

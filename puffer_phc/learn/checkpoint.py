@@ -10,6 +10,8 @@ import puffer_phc
 from puffer_phc.errors import CheckpointError
 
 FORMAT = 1
+CRITIC_PREFIXES = ("critic.", "value_head.")
+"""Names of the weights that only training needs."""
 
 
 class Checkpoint(NamedTuple):
@@ -63,10 +65,25 @@ def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
     return Checkpoint(*(content[name] for name in Checkpoint._fields))
 
 
+def compact(checkpoint: Checkpoint, with_critic: bool) -> Checkpoint:
+    """A small checkpoint for carrying and publishing: weights in half precision, no trainer state, the critic only if asked for.
+
+    The normaliser stays in full precision. Without its critic a policy acts as before; training on from it starts a new critic.
+    """
+    weights = {name: tensor for name, tensor in checkpoint.policy.items() if with_critic or not name.startswith(CRITIC_PREFIXES)}
+    halved = {name: tensor if name.startswith("obs_norm.") else tensor.half() for name, tensor in weights.items()}
+    return checkpoint._replace(policy=halved, trainer=None)
+
+
 def load_policy(policy: torch.nn.Module, checkpoint: Checkpoint, path: Union[str, Path]) -> None:
-    """Copy the checkpoint's weights into ``policy``; ``CheckpointError`` when they are of another architecture."""
+    """Copy the checkpoint's weights into ``policy``, whose critic stays as it is where a compact checkpoint has none.
+
+    Raises ``CheckpointError`` when the weights are of another architecture.
+    """
+    kept = {name: tensor for name, tensor in policy.state_dict().items() if name.startswith(CRITIC_PREFIXES)}
+    has_critic = any(name.startswith(CRITIC_PREFIXES) for name in checkpoint.policy)
     try:
-        policy.load_state_dict(checkpoint.policy)
+        policy.load_state_dict(checkpoint.policy if has_critic else {**kept, **checkpoint.policy})
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise CheckpointError(f"checkpoint '{path}' does not fit this policy: {first[0].strip()}") from error

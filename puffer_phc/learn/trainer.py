@@ -92,7 +92,7 @@ class Trainer:
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
         self._losses = torch.compile(self._minibatch_losses) if options.compile else self._minibatch_losses
         self.iteration, self.global_step = 0, 0
-        self._world.broadcast_([*policy.parameters(), *policy.buffers()])
+        self._world.broadcast_([tensor.detach() for tensor in (*policy.parameters(), *policy.buffers())])
 
     def fit(self) -> None:
         """Train until ``total_timesteps``, then save; an interrupt saves what there is and is passed on."""
