@@ -5,6 +5,7 @@ its rotation is C·E·C⁻¹ after its parent's, where C is the bone's ``axis`` 
 then z. A length unit is ``length`` inches⁻¹: metres = value · 0.0254 / length. AMC files do not say their rate.
 """
 
+import logging
 import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -188,6 +189,10 @@ def _hierarchy(lines: List[List[str]], bones: Dict[str, Bone], where: str) -> Tu
     return parents, tuple(ordered)
 
 
+logger = logging.getLogger(__name__)
+
+_FRAME_NUMBER = re.compile(r"^[ \t]*\d+[ \t]*\r?$", re.MULTILINE)
+
 _NAME = re.compile(r"^[ \t]*([A-Za-z_][\w.-]*)", re.MULTILINE)
 
 
@@ -209,7 +214,7 @@ def read_amc(path: Path, skeleton: AsfSkeleton) -> AmcMotion:
         text = Path(path).read_text(errors="replace")
     except OSError as error:
         raise MotionFileError(f"{where}: {error.strerror or error}") from None
-    start = re.search(r"^[ \t]*\d+[ \t]*\r?$", text, re.MULTILINE)
+    start = _FRAME_NUMBER.search(text)
     if start is None:
         raise MotionFileError(f"{where}: no frames; is it an AMC file?")
     header, body = text[: start.start()].upper(), text[start.start() :]
@@ -226,7 +231,7 @@ def _unit(header: str) -> Optional[bool]:
 
 def _frame_layout(body: str, skeleton: AsfSkeleton, where: str) -> Tuple[Tuple[str, int], ...]:
     """Names and value counts of the first frame, checked against the skeleton and against all other frames."""
-    first = re.split(r"^[ \t]*\d+[ \t]*\r?$", body, maxsplit=2, flags=re.MULTILINE)[1]
+    first = _FRAME_NUMBER.split(body, maxsplit=2)[1]
     names = _NAME.findall(first)
     counts = {bone.name: len(bone.dof) for bone in skeleton.bones}
     counts["root"] = len(skeleton.root_order)
@@ -248,6 +253,10 @@ def _frame_values(body: str, layout: Tuple[Tuple[str, int], ...], where: str) ->
         values = _parse_numbers(_NAME.sub("", body))
         if values is not None and len(values) == frames * columns:
             return values.reshape(frames, columns)[:, 1:]
+    ends = list(_FRAME_NUMBER.finditer(body))
+    if len(ends) > 2 and len(_NAME.findall(body, ends[-1].start())) < len(layout):
+        logger.warning("%s: the last frame is cut off and left out", where)
+        return _frame_values(body[: ends[-1].start()], layout, where)
     raise MotionFileError(f"{where}: {_first_defect(body, layout)}")
 
 

@@ -26,10 +26,13 @@ NEAR_FLOOR = (0.03, 0.12)
 MAX_TOE_BEND = math.radians(60.0)
 
 SETTLED_PITCH = (math.radians(8.0), math.radians(25.0))
-"""rad: a resting foot that is off level by less than the first is level; by more than the second it stands on its heel or ball."""
+"""rad: a resting foot that is off level by less than the first is level; one that points down by more than the second stands on its ball."""
 
 LEVEL_SINE = (0.3, 0.7)
 """Sine between the foot and the vertical: steeper than the first it has no level side, flatter than the second it has."""
+
+RAISED_PITCH = (math.radians(25.0), math.radians(45.0))
+"""rad: the same for toes that point up; nobody stands on a heel for long."""
 
 ANKLE_RANGE = (math.radians(60.0), math.radians(165.0))
 """rad between the shin seen upwards and the ankle-to-toe direction: from fully bent up to fully stretched."""
@@ -188,7 +191,8 @@ def solve_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, resting: Te
     """
     foot = _pitched(captured_foot(toe_direction, hinge, lifted[:, None], rest, leg), torch.full_like(lifted, -flat_pitch))
     pitch = foot_pitch(foot)
-    foot = _pitched(foot, -pitch * resting * (1.0 - smoothstep(pitch.abs(), *SETTLED_PITCH)))
+    is_off_level = torch.where(pitch > 0, smoothstep(pitch, *SETTLED_PITCH), smoothstep(-pitch, *RAISED_PITCH))
+    foot = _pitched(foot, -pitch * resting * (1.0 - is_off_level))
     bend = (1.0 - lifted) * MAX_TOE_BEND * torch.tanh(foot_pitch(foot).clamp_min(0.0) / MAX_TOE_BEND)
     return foot, _pitched(foot, -bend)
 

@@ -1,0 +1,217 @@
+"""Folders of motion capture files to clips of the humanoid: every file converted, or named with the reason why not."""
+
+import csv
+import logging
+import multiprocessing
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+
+from puffer_phc.errors import MotionFileError
+from puffer_phc.motion.asf_amc import CMU_FPS, find_skeleton, load_amc
+from puffer_phc.motion.bvh import JointMap, load_bvh
+from puffer_phc.motion.deepmimic import import_deepmimic
+from puffer_phc.motion.file import Clip
+from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
+from puffer_phc.motion.recording import Recording
+from puffer_phc.motion.retarget import measure_performer, retarget
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".amc", ".bvh", ".txt")
+
+LARGEST_JOB = 64
+"""Files that one process takes at a time at most; it holds them all in memory to measure their performer."""
+
+CMU_LICENCE = (
+    'Carnegie Mellon University Motion Capture Database: "This dataset of motions is free for all uses." The data used in this project was '
+    "obtained from mocap.cs.cmu.edu. The database was created with funding from NSF EIA-0196217."
+)
+
+SLOW_CMU_SUBJECTS = ("60", "61")
+"""Recorded at 60 Hz instead of 120, whatever their files say."""
+
+
+class Options(NamedTuple):
+    """How files are to be read; what is None is found out for each file."""
+
+    fps: Optional[float] = None
+    joint_map: Optional[JointMap] = None
+    licence: str = CMU_LICENCE
+    keep_all: bool = False
+    """Keep clips that the inspection rejects or that need a scene."""
+
+
+class Source(NamedTuple):
+    """One motion file and what an ``index.csv`` above it says of it."""
+
+    path: Path
+    name: str
+    """Unique among the sources."""
+    fps: Optional[float]
+    skeleton: Optional[Path]
+    needs_scene: bool
+
+
+class Dropped(NamedTuple):
+    """One file or clip that did not make it."""
+
+    name: str
+    kind: str
+    """unreadable, rejected, needs a scene."""
+    reason: str
+
+
+class Converted(NamedTuple):
+    """What a job gives back."""
+
+    clips: List[Clip]
+    inspections: List[Inspection]
+    dropped: List[Dropped]
+
+
+def _index_rows(folder: Path) -> Dict[Path, Dict[str, str]]:
+    """Rows of all ``index.csv`` under ``folder`` by the file that they describe (columns file, fps, skeleton, likely_scene_or_object)."""
+    rows: Dict[Path, Dict[str, str]] = {}
+    for index in sorted(folder.rglob("index.csv")):
+        with index.open(newline="", encoding="utf-8", errors="replace") as stream:
+            for row in csv.DictReader(stream):
+                if row.get("file"):
+                    known = {key: value or "" for key, value in row.items() if key}
+                    rows[(index.parent / row["file"]).resolve()] = {**known, "": str(index.parent)}
+    return rows
+
+
+def _number(text: str) -> Optional[float]:
+    """A positive number, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value > 0 else None
+
+
+def _source(path: Path, name: str, row: Dict[str, str]) -> Source:
+    """A source from a file and the row of the index that names it."""
+    skeleton = Path(row[""]) / row["skeleton"] if row.get("skeleton") else None
+    return Source(path, name, _number(row.get("fps", "")), skeleton, row.get("likely_scene_or_object", "").lower() in ("yes", "true", "1"))
+
+
+def find_sources(path: Path) -> List[Source]:
+    """All motion files at or under ``path``, sorted; raises ``MotionFileError`` if there are none."""
+    path = Path(path)
+    if not path.exists():
+        raise MotionFileError(f"'{path}' does not exist")
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()) if path.is_dir() else [path]
+    if not files or files[0].suffix.lower() not in SUFFIXES:
+        raise MotionFileError(f"'{path}': no motion files; known are {', '.join(SUFFIXES)}")
+    rows = _index_rows(folder)
+    stems = [file.stem for file in files]
+    names = [file.stem if stems.count(file.stem) == 1 else "_".join(file.relative_to(folder).with_suffix("").parts) for file in files]
+    if len(set(names)) < len(names):
+        names = [f"{name}_{file.suffix[1:]}" for name, file in zip(names, files)]
+    return [_source(file, name, rows.get(file.resolve(), {})) for file, name in zip(files, names)]
+
+
+def _group_of(source: Source) -> str:
+    """Sources with equal texts are likely of one performer and go into one job."""
+    if source.path.suffix.lower() == ".amc":
+        try:
+            return str(source.skeleton or find_skeleton(source.path))
+        except MotionFileError:
+            return str(source.path)
+    return str(source.path.parent)
+
+
+def make_jobs(sources: Sequence[Source]) -> List[List[Source]]:
+    """The sources in groups of one performer each, largest files first, none larger than ``LARGEST_JOB``."""
+    groups: Dict[str, List[Source]] = defaultdict(list)
+    for source in sources:
+        groups[_group_of(source)].append(source)
+    jobs = [group[begin : begin + LARGEST_JOB] for group in groups.values() for begin in range(0, len(group), LARGEST_JOB)]
+    return sorted(jobs, key=lambda job: -sum(source.path.stat().st_size for source in job))
+
+
+def _load(source: Source, options: Options) -> Recording:
+    """The recording in an AMC or BVH file."""
+    subject = source.path.stem.split("_")[0]
+    known = 60.0 if subject in SLOW_CMU_SUBJECTS else None
+    fps = options.fps or source.fps or known
+    if source.path.suffix.lower() == ".amc":
+        recording = load_amc(source.path, source.skeleton, fps or CMU_FPS)
+    else:
+        recording = load_bvh(source.path, options.joint_map, fps)
+    return recording._replace(name=source.name)
+
+
+def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List[Recording], List[Dropped]]:
+    """Clips that need no retargeting, recordings that do, and files that cannot be read."""
+    clips: List[Clip] = []
+    recordings: List[Recording] = []
+    dropped: List[Dropped] = []
+    for source in sources:
+        if source.needs_scene and not options.keep_all:
+            dropped.append(Dropped(source.name, "needs a scene", "marked so in index.csv"))
+            continue
+        try:
+            if source.path.suffix.lower() == ".txt":
+                clips.append(import_deepmimic(source.path)._replace(name=source.name))
+            else:
+                recordings.append(_load(source, options))
+        except MotionFileError as error:
+            dropped.append(Dropped(source.name, "unreadable", str(error)))
+        except Exception as error:  # A file that nobody has thought of must not end a conversion of thousands.
+            logger.debug("unexpected error in %s", source.path, exc_info=True)
+            dropped.append(Dropped(source.name, "unreadable", f"{type(error).__name__}: {error}"))
+    return clips, recordings, dropped
+
+
+def _retarget_all(recordings: Sequence[Recording], options: Options) -> Tuple[List[Clip], List[Dropped]]:
+    """The recordings as clips, each performer measured on all of them."""
+    performers: Dict[str, List[Recording]] = defaultdict(list)
+    for recording in recordings:
+        performers[recording.skeleton].append(recording)
+    measured = {skeleton: measure_performer(group) for skeleton, group in performers.items()}
+    clips: List[Clip] = []
+    dropped: List[Dropped] = []
+    for recording in recordings:
+        try:
+            clips.append(retarget(recording, measured[recording.skeleton], options.licence))
+        except MotionFileError as error:
+            dropped.append(Dropped(recording.name, "unreadable", str(error)))
+    return clips, dropped
+
+
+def convert_job(sources: Sequence[Source], options: Options) -> Converted:
+    """Everything that comes of the files of one job."""
+    torch.set_num_threads(1)
+    clips, recordings, dropped = _read(sources, options)
+    retargeted, failed = _retarget_all(recordings, options)
+    dropped += failed
+    kept: List[Clip] = []
+    inspections: List[Inspection] = []
+    for clip in clips + retargeted:
+        mended, inspection = inspect_clip(clip)
+        inspections.append(inspection)
+        if options.keep_all or inspection.verdict in (OK, REPAIRED):
+            kept.append(mended)
+        else:
+            dropped.append(Dropped(clip.name, inspection.verdict, inspection.reasons))
+    return Converted(kept, inspections, dropped)
+
+
+def convert(jobs: Sequence[Sequence[Source]], options: Options, processes: int) -> Iterator[Tuple[int, Converted]]:
+    """The number of files of each job and what came of it, as jobs finish in order, worked on by ``processes`` processes."""
+    if processes <= 1:
+        for job in jobs:
+            yield len(job), convert_job(job, options)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = [pool.submit(convert_job, job, options) for job in jobs]
+        for job, future in zip(jobs, futures):
+            yield len(job), future.result()

@@ -1,0 +1,269 @@
+"""What is wrong with a clip, before a GPU hour is spent on it: measured, mended where that is safe, and judged.
+
+The bodies' own collision shapes decide where the floor is; a clip is taken as the humanoid would play it, at the clip's own rate.
+"""
+
+import math
+from typing import List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_phc import rotations
+from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
+from puffer_phc.humanoid.skeleton import BODY_NAMES, body_ids
+from puffer_phc.motion.collisions import PAIRS, self_penetration
+from puffer_phc.motion.file import Clip
+
+OK, REPAIRED, REJECTED, SCENE = "ok", "repaired", "rejected", "needs a scene"
+
+DEPTH = 0.02
+"""m: a point this far inside the floor is a fault, not the softness of a shoe."""
+
+LARGEST_SUNK_SHARE = 0.25
+"""Share of frames with a point more than ``DEPTH`` inside the floor that a clip may have."""
+
+LARGEST_JUMP = math.radians(60.0)
+"""rad that a joint may turn from one frame to the next at 30 frames per second."""
+
+LARGEST_ROOT_SPEED = 12.0
+"""m/s: no human runs or falls faster in a motion capture laboratory."""
+
+AIRBORNE = 0.05
+"""m: a body whose lowest point is higher touches nothing."""
+
+LONGEST_FLIGHT = 0.9
+"""s: a jump of one metre. Who stays up longer stands on, hangs from or sits on something that is not there."""
+
+LONGEST_UNBALANCED = 1.0
+"""s with the centre of mass far outside the feet while hardly moving: the clip leans on something."""
+
+UNBALANCED = 0.2
+"""m from the nearest supporting point."""
+
+SHORTEST = 0.3
+"""s: shorter clips teach nothing."""
+
+FLOOR_TOLERANCE = 0.01
+"""m: a floor farther from z = 0 is moved there."""
+
+SPIKE = math.radians(25.0)
+"""rad away from both neighbours, which agree with each other, that makes a frame a spike."""
+
+BRIDGE_SECONDS = 0.5
+"""s: a flip that is undone within this time is bridged."""
+
+
+class Inspection(NamedTuple):
+    """What was measured on one clip, and the verdict."""
+
+    name: str
+    frames: int
+    seconds: float
+    verdict: str
+    reasons: str
+    """Why it is not simply ok."""
+    floor_offset_m: float
+    """Height of the floor that the clip shows, as found."""
+    sunk_share: float
+    """Share of frames with a point more than 2 cm inside the floor."""
+    deepest_m: float
+    """Depth of the deepest point of any frame."""
+    airborne_share: float
+    """Share of frames in which nothing touches the floor."""
+    longest_flight_s: float
+    foot_slide_m_s: float
+    """Mean horizontal speed of ankles and toes that are at the floor and hardly move up or down."""
+    joint_speed_rad_s: float
+    """99.9th percentile over frames and joints."""
+    largest_jump_deg: float
+    """Largest turn of a joint in a thirtieth of a second."""
+    jump_joint: str
+    jump_frame: int
+    root_speed_m_s: float
+    """Fastest."""
+    root_acceleration_m_s2: float
+    """99th percentile."""
+    self_penetration_m: float
+    """Deepest of any frame."""
+    self_penetration_share: float
+    """Share of frames with more than 2 cm."""
+    self_penetration_pair: str
+
+
+def steps(local_quats: Tensor) -> Tensor:
+    """(F − 1, B) rad that each joint turns from one frame to the next, from child-to-parent rotations (F, B, 4)."""
+    return rotations.angle(rotations.multiply(rotations.conjugate(local_quats[:-1]), local_quats[1:]))
+
+
+def _runs(mask: np.ndarray) -> List[Tuple[int, int]]:
+    """First and one-past-last indices of every run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2])]
+
+
+def longest_run(mask: Tensor) -> int:
+    """The length of the longest run of true values in ``mask`` (F,)."""
+    return max((end - begin for begin, end in _runs(mask.numpy())), default=0)
+
+
+def _bridge(quats: Tensor, begin: int, end: int) -> None:
+    """Replaces the frames strictly between ``begin`` and ``end`` of one joint (F, 4), in place, by the way from one to the other."""
+    fraction = torch.linspace(0.0, 1.0, end - begin + 1)[1:-1, None]
+    count = end - begin - 1
+    quats[begin + 1 : end] = rotations.slerp(quats[begin].expand(count, 4), quats[end].expand(count, 4), fraction)
+
+
+def mend_joint(quats: Tensor, fps: float) -> Tuple[Tensor, int]:
+    """One joint's rotations (F, 4) with spikes of one frame and short flips bridged, and how many frames were replaced."""
+    limit = LARGEST_JUMP * 30.0 / fps
+    step = steps(quats[:, None])[:, 0]
+    replaced = 0
+    quats = quats.clone()
+    jumps = (step > limit).nonzero().flatten().tolist()
+    while jumps:
+        begin = jumps[0]
+        within = [jump for jump in jumps if jump - begin <= BRIDGE_SECONDS * fps]
+        first, last = max(0, begin - 1), min(len(quats) - 1, within[-1] + 2)
+        _bridge(quats, first, last)
+        replaced += last - first - 1
+        jumps = [jump for jump in jumps if jump > within[-1]]
+    around = torch.zeros(len(quats), dtype=torch.bool)
+    if len(quats) > 2:
+        skip = rotations.angle(rotations.multiply(rotations.conjugate(quats[:-2]), quats[2:]))
+        step = steps(quats[:, None])[:, 0]
+        around[1:-1] = (torch.minimum(step[:-1], step[1:]) > SPIKE * 30.0 / fps) & (skip < 0.4 * SPIKE)
+    for frame in around.nonzero().flatten().tolist():
+        _bridge(quats, frame - 1, frame + 1)
+        replaced += 1
+    return quats, replaced
+
+
+class _Measured(NamedTuple):
+    """Everything about a clip that several figures need."""
+
+    positions: Tensor
+    lowest: Tensor
+    """(F,) m, the lowest point of the body."""
+
+
+def _measure(root: Tensor, local: Tensor) -> _Measured:
+    """World positions and lowest points."""
+    positions, quats = forward_kinematics(root, local)
+    return _Measured(positions, lowest_point(positions, quats).amin(-1))
+
+
+def floor_offset(lowest: Tensor) -> float:
+    """m over z = 0 of the floor that the lowest points (F,) show: their median over the frames that touch something, flights left out."""
+    touching = lowest[lowest < torch.quantile(lowest, 0.25) + AIRBORNE]
+    return float(touching.median())
+
+
+def repair(clip: Clip) -> Tuple[Clip, List[str]]:
+    """The clip with spikes and short flips of joints bridged and its floor set, and what was done."""
+    local = torch.from_numpy(clip.local_quats).clone()
+    done = []
+    for joint in range(local.shape[1]):
+        local[:, joint], replaced = mend_joint(local[:, joint], clip.fps)
+        if replaced:
+            done.append(f"{BODY_NAMES[joint]}: {replaced} frames of a flip or spike bridged")
+    root = torch.from_numpy(clip.root_pos).clone()
+    offset = floor_offset(_measure(root, local).lowest)
+    if abs(offset) > FLOOR_TOLERANCE:
+        root[:, 2] -= offset
+        done.append(f"floor moved by {100.0 * offset:+.1f} cm")
+    if not done:
+        return clip, []
+    return clip._replace(root_pos=root.numpy(), local_quats=rotations.normalize(local).numpy()), done
+
+
+def _gradient(values: Tensor, fps: float) -> Tensor:
+    """Central differences in time of ``values`` (F, ...)."""
+    return torch.gradient(values, spacing=1.0 / fps, dim=0)[0]
+
+
+def _foot_slide(positions: Tensor, fps: float) -> float:
+    """Mean horizontal speed in m/s of ankles and toes that are low and hardly move up or down."""
+    feet = positions[:, body_ids(("L_Ankle", "R_Ankle", "L_Toe", "R_Toe"))]
+    velocity = _gradient(feet, fps)
+    resting = (feet[..., 2] < torch.tensor([0.09, 0.09, 0.04, 0.04])) & (velocity[..., 2].abs() < 0.15)
+    return float(velocity[..., :2].norm(dim=-1)[resting].mean()) if bool(resting.any()) else 0.0
+
+
+def _unbalanced(measured: _Measured, fps: float) -> Tensor:
+    """(F,) whether the pelvis-and-chest centre is far from whatever touches the floor, while the body hardly moves."""
+    positions = measured.positions
+    centre = positions[:, body_ids(("Pelvis", "Spine", "Head", "L_Knee", "R_Knee"))].mean(1)
+    still = _gradient(positions, fps).norm(dim=-1).mean(-1) < 0.3
+    near = positions[..., 2] < positions[..., 2].amin(-1, keepdim=True) + 0.12
+    away = (positions[..., :2] - centre[:, None, :2]).norm(dim=-1)
+    nearest = torch.where(near, away, torch.full_like(away, 9.0)).amin(-1)
+    directions = torch.linspace(0.0, 2.0 * math.pi, 17)[:-1]
+    rays = torch.stack((directions.cos(), directions.sin()))
+    reach = (positions[..., :2] - centre[:, None, :2]) @ rays
+    reach = torch.where(near[..., None], reach, torch.full_like(reach, -9.0)).amax(1)
+    outside = (-reach).amax(-1)
+    return still & (outside > UNBALANCED) & (nearest > UNBALANCED)
+
+
+def _judge(figures: Inspection, unbalanced: float, repairs: Sequence[str]) -> Tuple[str, List[str]]:
+    """Verdict and reasons from the figures of a repaired clip; ``unbalanced`` is the longest time in s that it leans on nothing."""
+    scene, faults = [], []
+    if figures.longest_flight_s > LONGEST_FLIGHT:
+        scene.append(f"off the floor for {figures.longest_flight_s:.2f} s")
+    if unbalanced > LONGEST_UNBALANCED:
+        scene.append(f"leans on nothing for {unbalanced:.2f} s")
+    if figures.seconds < SHORTEST:
+        faults.append(f"only {figures.seconds:.2f} s long")
+    if figures.largest_jump_deg > math.degrees(LARGEST_JUMP):
+        faults.append(f"{figures.jump_joint} jumps by {figures.largest_jump_deg:.0f} degrees at frame {figures.jump_frame}")
+    if figures.root_speed_m_s > LARGEST_ROOT_SPEED:
+        faults.append(f"pelvis at {figures.root_speed_m_s:.1f} m/s")
+    if figures.sunk_share > LARGEST_SUNK_SHARE:
+        faults.append(f"inside the floor in {100.0 * figures.sunk_share:.0f} % of frames")
+    if scene:
+        return SCENE, scene + faults
+    if faults:
+        return REJECTED, faults
+    return (REPAIRED, list(repairs)) if repairs else (OK, [])
+
+
+def inspect_clip(clip: Clip) -> Tuple[Clip, Inspection]:
+    """The clip, repaired where that is safe, and what was found in it."""
+    offset = floor_offset(_measure(torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)).lowest)
+    clip, repairs = repair(clip)
+    root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
+    positions, quats = forward_kinematics(root, local)
+    measured = _Measured(positions, lowest_point(positions, quats).amin(-1))
+    step = steps(local) * (clip.fps / 30.0)
+    jump_frame, jump_joint = divmod(int(step.argmax()), step.shape[1])
+    depth, pair = self_penetration(positions, quats)
+    deepest = PAIRS[int(pair[int(depth.argmax())])].tolist()
+    velocity = _gradient(root, clip.fps)
+    airborne = measured.lowest > AIRBORNE
+    figures = Inspection(
+        name=clip.name,
+        frames=clip.num_frames,
+        seconds=clip.duration,
+        verdict=OK,
+        reasons="",
+        floor_offset_m=offset,
+        sunk_share=float((measured.lowest < -DEPTH).float().mean()),
+        deepest_m=float((-measured.lowest).amax().clamp_min(0.0)),
+        airborne_share=float(airborne.float().mean()),
+        longest_flight_s=longest_run(airborne) / clip.fps,
+        foot_slide_m_s=_foot_slide(positions, clip.fps),
+        joint_speed_rad_s=float(np.quantile(step.numpy() * 30.0, 0.999)),
+        largest_jump_deg=math.degrees(float(step.max())),
+        jump_joint=BODY_NAMES[jump_joint],
+        jump_frame=jump_frame,
+        root_speed_m_s=float(velocity.norm(dim=-1).max()),
+        root_acceleration_m_s2=float(torch.quantile(_gradient(velocity, clip.fps).norm(dim=-1), 0.99)),
+        self_penetration_m=float(depth.max()),
+        self_penetration_share=float((depth > DEPTH).float().mean()),
+        self_penetration_pair="–".join(BODY_NAMES[body] for body in deepest) if float(depth.max()) > 0 else "",
+    )
+    unbalanced = longest_run(_unbalanced(measured, clip.fps)) / clip.fps
+    verdict, reasons = _judge(figures, unbalanced, repairs)
+    return clip, figures._replace(verdict=verdict, reasons="; ".join(reasons))
