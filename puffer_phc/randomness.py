@@ -16,9 +16,7 @@ class EnvRandom:
     its state can be saved and CUDA graphs can register it.
     """
 
-    def __init__(
-        self, seed: int, num_envs: int, device: torch.device, first_env: int = 0, total_envs: Optional[int] = None
-    ) -> None:
+    def __init__(self, seed: int, num_envs: int, device: torch.device, first_env: int = 0, total_envs: Optional[int] = None) -> None:
         self.num_envs = num_envs
         self.first_env = first_env
         self.total_envs = num_envs if total_envs is None else total_envs

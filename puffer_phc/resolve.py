@@ -1,7 +1,7 @@
 """Automatic values: what suits the device, and the checks that need several options together."""
 
 from dataclasses import replace
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 
@@ -10,9 +10,12 @@ from puffer_phc.errors import BackendError, ConfigError
 
 _GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 64
 _GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096
-_GPU_LAYER_SIZES, _CPU_LAYER_SIZES = (2048, 1536, 1024, 1024, 512), (512, 512)
-_GPU_HIDDEN_SIZE, _CPU_HIDDEN_SIZE = 512, 256
+_GPU_LAYER_SIZES, _CPU_LAYER_SIZES = (2048, 1536, 1024, 1024, 512), (256, 128)
+_GPU_HIDDEN_SIZE, _CPU_HIDDEN_SIZE = 512, 128
 _GPU_TIMESTEPS, _CPU_TIMESTEPS = 500_000_000, 5_000_000
+_GPU_LEARNING_RATE, _CPU_LEARNING_RATE = 2e-4, 5e-4
+_GPU_EVAL_INTERVAL, _CPU_EVAL_INTERVAL = 500, 25
+_GPU_CHECKPOINT_INTERVAL, _CPU_CHECKPOINT_INTERVAL = 500, 50
 _NUM_MINIBATCHES = 4
 
 
@@ -42,7 +45,7 @@ def choose_device(config: Config) -> torch.device:
 def resolve(config: Config, device: torch.device) -> Config:
     """``config`` with a number for everything automatic, checked as a whole.
 
-    Only ``env.action_scale`` and ``train.target_kl`` may stay None: there it means the original's mixed scales, and no target.
+    Only ``env.action_scale`` may stay None: there it means the original's mixed scales.
     Raises ConfigError with both numbers where sizes do not divide.
     """
     on_gpu = device.type == "cuda"
@@ -86,9 +89,17 @@ def _resolve_train(train: TrainConfig, num_envs: int, device: torch.device) -> T
         total_timesteps=train.total_timesteps or (_GPU_TIMESTEPS if on_gpu else _CPU_TIMESTEPS),
         batch_size=batch_size,
         minibatch_size=minibatch_size,
+        learning_rate=train.learning_rate or (_GPU_LEARNING_RATE if on_gpu else _CPU_LEARNING_RATE),
+        eval_interval=_given(train.eval_interval, _GPU_EVAL_INTERVAL if on_gpu else _CPU_EVAL_INTERVAL),
+        checkpoint_interval=_given(train.checkpoint_interval, _GPU_CHECKPOINT_INTERVAL if on_gpu else _CPU_CHECKPOINT_INTERVAL),
         compile=on_gpu if train.compile is None else train.compile,
         precision=_precision(train.precision, on_gpu),
     )
+
+
+def _given(value: Optional[int], automatic: int) -> int:
+    """``value``, zero included, or else ``automatic``."""
+    return automatic if value is None else value
 
 
 def _auto_minibatch(batch_size: int, bptt_horizon: int) -> int:

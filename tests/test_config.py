@@ -83,11 +83,11 @@ def test_automatic_sizes_divide_whatever_the_number_of_environments(device, num_
     assert train.minibatch_size % horizon == 0
 
 
-def test_resolve_leaves_nothing_automatic_but_the_two_that_it_names():
+def test_resolve_leaves_nothing_automatic_but_the_one_that_it_names():
     for device in (CPU, CUDA):
         values = dotted(resolve(Config(), device))
         left = {name for name, value in values.items() if value in (None, "auto")}
-        assert left == {"env.action_scale", "train.target_kl"}
+        assert left == {"env.action_scale"}
 
 
 def test_a_gpu_gets_the_fast_backend_and_the_original_sizes():

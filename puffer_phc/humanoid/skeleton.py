@@ -53,6 +53,7 @@ class Body(NamedTuple):
     """kd, N·m·s/rad."""
 
 
+# fmt: off
 BODIES: Tuple[Body, ...] = (
     Body("Pelvis", None, (-0.0018, -0.2233, 0.0282), Sphere((0.0, 0.0, 0.0), 0.0942), 4629.6296296296305, 0.0, 0.0),
     Body("L_Hip", "Pelvis", (-0.0068, 0.0695, -0.0914), Capsule((-0.0009, 0.0069, -0.075), (-0.0036, 0.0274, -0.3002), 0.0615), 2040.816327, 800.0, 80.0),
@@ -79,6 +80,7 @@ BODIES: Tuple[Body, ...] = (
     Body("R_Wrist", "R_Elbow", (-0.0056, -0.2553, 0.0078), Capsule((-0.0021, -0.0169, -0.0012), (-0.0083, -0.0677, -0.0049), 0.0326), 1000.0, 300.0, 30.0),
     Body("R_Hand", "R_Wrist", (-0.0103, -0.0846, -0.0061), Sphere((0.0, 0.0, 0.0), 0.034), 1000.0, 300.0, 30.0),
 )
+# fmt: on
 """In MJCF order, which is the order of every per-body tensor."""
 
 NUM_BODIES = len(BODIES)

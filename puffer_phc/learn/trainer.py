@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Protocol
 import torch
 from torch import Tensor
 
-from puffer_phc.config import Config, TrainConfig
+from puffer_phc.config import Config, TrainConfig, chosen
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
 from puffer_phc.learn.distributed import World
@@ -33,6 +33,16 @@ logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], Dict[str, float]]
 """Takes a deterministic policy, observations (N, O) to actions (N, A), and returns the summary of an evaluation."""
+
+_METRIC_NAMES = {
+    "total": "total_loss",
+    "policy": "policy_loss",
+    "value": "value_loss",
+    "bound": "mean_bound_loss",
+    "clip_fraction": "clipfrac",
+    "grad_norm": "before_clip_grad_norm",
+}
+"""The original's names of losses, where they differ from ours."""
 
 _KL_RATE_RANGE = 10.0
 """A KL target may move the learning rate by this factor up or down from its schedule."""
@@ -79,14 +89,15 @@ class Trainer:
         self._reporter, self._evaluate, self._world = reporter, evaluate, world or World()
         self._options = options = config.train
         num_envs, device = env.num_agents, policy.log_std.device
-        self._horizon = options.batch_size // num_envs
+        self._batch_size = chosen(options.batch_size)
+        self._horizon = self._batch_size // num_envs
         total_envs = num_envs * self._world.size
         self.random = EnvRandom(options.seed + 1, num_envs, device, self._world.rank * num_envs, total_envs)
         self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + self._world.rank)
         self._rollout = Rollout(self._horizon, num_envs, policy.observation_size, policy.action_size, device)
         self._collector = Collector(env, policy, self._rollout, self.random, lambda: autocast(options.precision, device))
         self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
-        self._schedule = LearningRate(options.learning_rate, options.lr_decay_rate, options.lr_decay_floor)
+        self._schedule = LearningRate(chosen(options.learning_rate), options.lr_decay_rate, options.lr_decay_floor)
         self._rate_factor = torch.ones((), device=device)
         self._weights = loss_weights(options)
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
@@ -96,16 +107,16 @@ class Trainer:
 
     def fit(self) -> None:
         """Train until ``total_timesteps``, then save; an interrupt saves what there is and is passed on."""
-        options = self._options
+        total, eval_interval = chosen(self._options.total_timesteps), chosen(self._options.eval_interval)
         try:
             if self.policy.obs_norm.count == 0:
                 self._collect()
                 self._take_in_observations()
-            while self.global_step < options.total_timesteps:
+            while self.global_step < total:
                 self._iterate()
-                if due(self.iteration, options.eval_interval) or self.global_step >= options.total_timesteps:
+                if due(self.iteration, eval_interval) or (eval_interval > 0 and self.global_step >= total):
                     self._run_evaluation()
-                if due(self.iteration, options.checkpoint_interval):
+                if due(self.iteration, chosen(self._options.checkpoint_interval)):
                     self.save()
         finally:
             self.save()
@@ -120,7 +131,7 @@ class Trainer:
         self.iteration += 1
         metrics = self._metrics(figures)
         now = time.perf_counter()
-        metrics["performance/SPS"] = self._options.batch_size * self._world.size / (now - started)
+        metrics["performance/SPS"] = self._batch_size * self._world.size / (now - started)
         metrics["performance/rollout_time"] = collected - started
         metrics["performance/update_time"] = now - collected
         if self._world.is_main:
@@ -128,7 +139,7 @@ class Trainer:
 
     def _collect(self) -> None:
         self._collector.collect(1.0 - self._options.gamma)
-        self.global_step += self._options.batch_size * self._world.size
+        self.global_step += self._batch_size * self._world.size
 
     def _take_in_observations(self) -> None:
         observations = self._rollout.observations.flatten(0, 1)
@@ -156,12 +167,12 @@ class Trainer:
         normed = self._normalized(advantages).flatten()
         self._optimizer.rate.copy_(self._schedule.at(self.iteration) * self._rate_factor)
         num_segments = rollout.num_steps * rollout.num_envs // options.bptt_horizon
-        per_minibatch = options.minibatch_size // options.bptt_horizon
+        per_minibatch = chosen(options.minibatch_size) // options.bptt_horizon
         records: List[Tensor] = []
         for _ in range(options.update_epochs):
             order = torch.randperm(num_segments, generator=self._shuffle, device=normed.device)
-            for chosen in order.split(per_minibatch):
-                rows = segments(rollout.num_steps, rollout.num_envs, options.bptt_horizon, chosen).flatten()
+            for picked in order.split(per_minibatch):
+                rows = segments(rollout.num_steps, rollout.num_envs, options.bptt_horizon, picked).flatten()
                 losses = self._losses(rows, normed, returns)
                 self._optimizer.backward(losses.total)
                 norm = self._optimizer.step()
@@ -198,15 +209,16 @@ class Trainer:
         return torch.stack([(p - p0).square().mean() for p, p0 in zip(self.policy.parameters(), self._initial)]).sum()
 
     def _adapt_rate(self, kl: Tensor) -> None:
-        if self._options.target_kl is not None:
+        if self._options.target_kl > 0:
             self._rate_factor.copy_(
                 adapted_learning_rate(self._rate_factor, kl, self._options.target_kl, 1.0 / _KL_RATE_RANGE, _KL_RATE_RANGE)
             )
 
     def _metrics(self, figures: Dict[str, Tensor]) -> Dict[str, float]:
         """The only wait for the device in an iteration."""
-        names = {"total": "total_loss", "policy": "policy_loss", "value": "value_loss", "bound": "mean_bound_loss"}
-        metrics = {f"losses/{names.get(name, name)}": value for name, value in zip(figures, torch.stack(list(figures.values())).tolist())}
+        metrics = {
+            f"losses/{_METRIC_NAMES.get(name, name)}": value for name, value in zip(figures, torch.stack(list(figures.values())).tolist())
+        }
         metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics(self._world.sum_).items()})
         metrics["0verview/agent_steps"] = float(self.global_step)
         metrics["0verview/epoch"] = float(self.iteration)
@@ -214,7 +226,7 @@ class Trainer:
         return metrics
 
     def _run_evaluation(self) -> None:
-        if self._evaluate is None or self._options.eval_interval == 0:
+        if self._evaluate is None:
             return
         summary = self._evaluate(self.act_deterministically)
         if self._world.is_main:
