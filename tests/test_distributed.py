@@ -1,0 +1,122 @@
+"""Two processes train as one: sums over gloo on the CPU, and the trainer on the real engine."""
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from synthetic_motion import swaying_clip
+
+from puffer_phc import build
+from puffer_phc.config import Config
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.running_norm import moments
+from puffer_phc.learn.trainer import Trainer
+from puffer_phc.motion.file import save_motion_file
+from puffer_phc.resolve import resolve
+
+pytest.importorskip("mujoco", reason="the training processes need the MuJoCo backend")
+
+TOTAL_ENVS, HORIZON = 4, 8
+
+
+class Silent:
+    """A reporter that drops everything."""
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None: ...
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
+    """Collect and update once with this process's share of the environments; the whole batch is one minibatch."""
+    num_envs = TOTAL_ENVS // world.size
+    config = Config()
+    config = replace(
+        config,
+        env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=str(folder / "motion.npz")),
+        policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
+        train=replace(config.train, batch_size=num_envs * HORIZON, minibatch_size=num_envs * HORIZON, update_epochs=1, device="cpu"),
+    )
+    config = resolve(config, torch.device("cpu"))
+    motions = build.load_motions(config.env, torch.device("cpu"))
+    env = build.make_environment(config, motions, world)
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
+    trainer = Trainer(config, env, policy, folder, Silent(), None, world)
+    trainer._collect()
+    trainer._take_in_observations()
+    trainer._collect()
+    trainer._update(trainer._advantages())
+    env.close()
+    return {
+        "gradient": trainer._optimizer.gradient.clone(),
+        "parameters": torch.cat([p.detach().flatten() for p in policy.parameters()]),
+        "mean": policy.obs_norm.mean.clone(),
+        "variance": policy.obs_norm.variance.clone(),
+        "probabilities": env.env.sampler.probabilities.clone(),
+        "clips": env.env.clip_ids.clone(),
+    }
+
+
+def worker(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = World.from_environment("cpu")
+    torch.save(one_iteration(world, folder), folder / f"rank{rank}.pt")
+    world.close()
+
+
+def reduce_worker(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    world = World.from_environment("cpu")
+    rows = torch.arange(40.0).reshape(10, 4).square()
+    combined = world.combined(moments(rows[:3] if rank == 0 else rows[3:]))
+    results = {
+        "combined": list(combined),
+        "mean": world.mean_(torch.tensor([float(rank), 4.0])),
+        "gathered": world.gather(f"from {rank}"),
+        "is_main": world.is_main,
+    }
+    torch.save(results, folder / f"reduce{rank}.pt")
+    world.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def two_processes(function: Any, folder: Path, name: str) -> List[Dict[str, Any]]:
+    multiprocessing.spawn(function, args=(free_port(), folder), nprocs=2)
+    return [torch.load(folder / f"{name}{rank}.pt") for rank in range(2)]
+
+
+def test_sums_means_moments_and_gathering(tmp_path: Path) -> None:
+    rows = torch.arange(40.0).reshape(10, 4).square()
+    for rank, result in enumerate(two_processes(reduce_worker, tmp_path, "reduce")):
+        torch.testing.assert_close(torch.stack(result["combined"][1:]), torch.stack(moments(rows)[1:]))
+        assert result["combined"][0] == 10
+        assert result["mean"].tolist() == [0.5, 4.0]
+        assert result["gathered"] == ["from 0", "from 1"]
+        assert result["is_main"] is (rank == 0)
+
+
+def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Path) -> None:
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
+    whole = one_iteration(World(), tmp_path)
+    halves = two_processes(worker, tmp_path, "rank")
+    assert torch.equal(torch.cat([half["clips"] for half in halves]), whole["clips"])
+    for half in halves:
+        for name in ("gradient", "parameters", "mean", "variance", "probabilities"):
+            torch.testing.assert_close(half[name], whole[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+    assert whole["gradient"].norm() > 1e-2
+    assert torch.equal(halves[0]["parameters"], halves[1]["parameters"])
