@@ -73,9 +73,10 @@ def make_environment(config: Config, motions: MotionLibrary, world: Optional[Wor
     random = EnvRandom(config.train.seed, num_envs, device, world.rank * num_envs, world.size * num_envs)
     simulator = make_simulator(env, num_envs, device)
     imitation = ImitationEnv(simulator, motions, make_sampler(env, motions, random), env, env.termination_distance)
+    adapter = PufferImitation(imitation)
     if config.train.compile:
-        imitation.compile()
-    return PufferImitation(imitation)
+        adapter.compile()
+    return adapter
 
 
 def make_policy(config: Config, observation_size: int, action_size: int, device: torch.device) -> PHCPolicy:

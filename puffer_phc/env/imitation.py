@@ -72,7 +72,7 @@ class ImitationEnv:
         self._actions = ActionMap(config, simulator.gains)
         self.action_size = self._actions.action_size
         self.observation_size = observation_size(config.num_future_frames)
-        self._observe, self._reward = observation, imitation_reward
+        self._target, self._observe, self._verdict = self._actions.target, observation, verdict
         self._reference_at = motions.nearest if _falls_on_frames(self.control_dt * motions.fps) else motions.at
         self._waits_are_free = self.device.type == "cpu"
         self._allocate()
@@ -109,8 +109,9 @@ class ImitationEnv:
 
     def compile(self) -> None:
         """Fuse the pure parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU."""
+        self._target = torch.compile(self._actions.target, fullgraph=True, dynamic=False)
         self._observe = torch.compile(observation, fullgraph=True, dynamic=False)
-        self._reward = torch.compile(imitation_reward, fullgraph=True, dynamic=False)
+        self._verdict = torch.compile(verdict, fullgraph=True, dynamic=False)
 
     def reset(self) -> Tensor:
         """Begin a new episode in every row; returns the observation (N, O)."""
@@ -121,7 +122,7 @@ class ImitationEnv:
 
     def step(self, action: Tensor) -> StepResult:
         """Act with ``action`` (N, A), clipped to [−1, 1], for one control period."""
-        self.simulator.step(self._actions.target(action, self.next_reference, self.simulator.dof))
+        self.simulator.step(self._target(action, self.next_reference, self.simulator.dof))
         self.steps += 1
         self._set_times()
         _write(self.reference, self.next_reference)
@@ -159,19 +160,20 @@ class ImitationEnv:
     def _judge(self) -> None:
         """Reward and end of episode in the state that the simulator came to."""
         simulator, result = self.simulator, self.result
-        reward = self._reward(simulator.body, self.reference.body, simulator.dof.power, self.steps, self.config)
-        torch.logical_or(simulator.diverged, ~is_finite(simulator.body, simulator.dof.power), out=self.diverged)
-        torch.logical_or(self._lost(), self.diverged, out=result.terminated)
         is_over = self.times > self.motions.durations[self.clip_ids] - 0.5 * self.control_dt
-        torch.logical_and(is_over, ~result.terminated, out=result.truncated)
-        result.reward.copy_(reward.total.masked_fill(self.diverged, 0.0))
-        result.reward_terms.copy_(reward.terms.masked_fill(self.diverged.unsqueeze(-1), 0.0))
-
-    def _lost(self) -> Tensor:
-        if self.termination_distance is None:
-            return torch.zeros_like(self.diverged)
-        error = tracking_error(self.simulator.body, self.reference.body)
-        return is_lost(error, self.termination_distance) & (self.steps > GRACE_STEPS)
+        found = self._verdict(
+            simulator.body,
+            self.reference.body,
+            simulator.dof.power,
+            self.steps,
+            is_over,
+            simulator.diverged,
+            self.config,
+            self.termination_distance,
+        )
+        own = (result.reward, result.reward_terms, result.terminated, result.truncated, self.diverged)
+        for old, new in zip(own, found):
+            old.copy_(new)
 
     def _go_on(self) -> None:
         """Observe where no episode ended."""
@@ -218,6 +220,50 @@ class ImitationEnv:
 def _falls_on_frames(frames_per_step: float) -> bool:
     """Whether control steps end on frames when they begin on one, as samplers' start times do: then nothing has to be interpolated."""
     return round(frames_per_step) >= 1 and abs(frames_per_step - round(frames_per_step)) < 1e-6
+
+
+class Verdict(NamedTuple):
+    """What a control step is worth and whether it ends the episode."""
+
+    reward: Tensor
+    """(N,), zero where the state is not finite."""
+    reward_terms: Tensor
+    """(N, 5), likewise."""
+    terminated: Tensor
+    """(N,) bool."""
+    truncated: Tensor
+    """(N,) bool."""
+    diverged: Tensor
+    """(N,) bool: the simulator gave the row up, or its state is not finite."""
+
+
+def verdict(
+    body: BodyState,
+    reference: BodyState,
+    power: Tensor,
+    steps: Tensor,
+    is_over: Tensor,
+    given_up: Tensor,
+    config: EnvConfig,
+    termination_distance: Optional[float],
+) -> Verdict:
+    """Reward and end of episode in the state ``body`` when the motion is at ``reference``. Pure.
+
+    ``power`` is (N, D) W, ``steps`` (N,) counts the episode's control steps, ``is_over`` (N,) says whether the clip is over, ``given_up`` (N,)
+    whether the simulator calls the row diverged. With ``termination_distance`` None nothing is ever lost.
+    """
+    reward = imitation_reward(body, reference, power, steps, config)
+    diverged = given_up | ~is_finite(body, power)
+    terminated = diverged
+    if termination_distance is not None:
+        terminated = terminated | (is_lost(tracking_error(body, reference), termination_distance) & (steps > GRACE_STEPS))
+    return Verdict(
+        reward.total.masked_fill(diverged, 0.0),
+        reward.terms.masked_fill(diverged.unsqueeze(-1), 0.0),
+        terminated,
+        is_over & ~terminated,
+        diverged,
+    )
 
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:
