@@ -19,6 +19,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.motion.file import load_motion_file
 from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.mirror import with_mirrored
 from puffer_phc.motion.sampler import make_sampler
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.sim.simulator import Simulator
@@ -63,7 +64,10 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
 
 def load_motions(env: EnvConfig, device: torch.device) -> MotionLibrary:
     """All clips of ``env.motion_file`` on ``device``. Raises MotionFileError for a file that is not usable."""
-    return MotionLibrary(load_motion_file(env.motion_file), device)
+    clips = load_motion_file(env.motion_file)
+    if env.mirror_motions:
+        clips = with_mirrored(clips)
+    return MotionLibrary(clips, device, sets_floor=env.motion_floor == "humanoid")
 
 
 def make_environment(config: Config, motions: MotionLibrary, world: Optional[World] = None) -> PufferImitation:

@@ -61,6 +61,10 @@ class EnvConfig:
 
     motion_file: str = "sample_data/deepmimic.npz"
     """Motion file (.npz, or an original-style .pkl)."""
+    mirror_motions: bool = False
+    """Add the mirror image of every clip, left and right exchanged."""
+    motion_floor: Literal["humanoid", "file"] = "humanoid"
+    """humanoid: clips are shifted so that the humanoid's own shapes touch the floor in the median frame; file: heights stay as stored."""
     backend: Literal["auto", "mujoco_cpu", "mujoco_warp", "isaac_gym"] = "auto"
     """Physics engine; auto takes mujoco_warp where there is a CUDA device, else mujoco_cpu."""
     num_envs: Optional[int] = None

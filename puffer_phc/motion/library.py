@@ -31,13 +31,13 @@ class MotionLibrary:
     """Whole clips as flat tensors on one device.
 
     Everything known of a frame lies in one row of one tensor, so that a look-up reads contiguous memory. After the last frame of each
-    clip follows one more row, the same pose at rest, for times beyond the end. Each clip is shifted vertically so that the median over
-    its frames of the lowest point of the collision shapes touches the floor. Look-ups never wait for the device.
+    clip follows one more row, the same pose at rest, for times beyond the end. With ``sets_floor`` each clip is shifted vertically so that
+    the median over its frames of the lowest point of the collision shapes touches the floor. Look-ups never wait for the device.
     """
 
     fps = FPS
 
-    def __init__(self, clips: Sequence[Clip], device: torch.device) -> None:
+    def __init__(self, clips: Sequence[Clip], device: torch.device, sets_floor: bool = True) -> None:
         if not clips:
             raise MotionFileError("a motion library needs at least one clip")
         self.device = torch.device(device)
@@ -52,7 +52,7 @@ class MotionLibrary:
         self._clearance = torch.empty(len(self._rows), device=self.device)
         start = 0
         for group in _groups(clips):
-            rows, clearance = _frame_rows(group, self.device)
+            rows, clearance = _frame_rows(group, self.device, sets_floor)
             self._rows[start : start + len(rows)] = rows
             self._clearance[start : start + len(rows)] = clearance
             start += len(rows)
@@ -138,8 +138,8 @@ def _groups(clips: Sequence[Clip]) -> List[List[Clip]]:
     return groups
 
 
-def _frame_rows(clips: Sequence[Clip], device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Rows (F + C, K) and clearances (F + C,) of ``clips`` one after the other, each with its row at rest, floor offset applied."""
+def _frame_rows(clips: Sequence[Clip], device: torch.device, sets_floor: bool) -> Tuple[Tensor, Tensor]:
+    """Rows (F + C, K) and clearances (F + C,) of ``clips`` one after the other, each with its row at rest, on the floor if so wished."""
     lengths = torch.tensor([clip.num_frames for clip in clips], device=device)
     ends = lengths.cumsum(0)
     first = torch.repeat_interleave(ends - lengths, lengths)
@@ -148,7 +148,7 @@ def _frame_rows(clips: Sequence[Clip], device: torch.device) -> Tuple[Tensor, Te
     local_quats = torch.from_numpy(np.concatenate([clip.local_quats for clip in clips])).to(device)
     pos, quats = forward_kinematics(root_pos, local_quats)
     clearance = lowest_point(pos, quats).amin(-1)
-    floor = torch.stack([part.median() for part in clearance.split(lengths.tolist())])
+    floor = torch.stack([part.median() for part in clearance.split(lengths.tolist())]) * float(sets_floor)
     floor = torch.repeat_interleave(floor, lengths)
     pos = pos - floor[:, None, None] * pos.new_tensor([0.0, 0.0, 1.0])
     joint_quats = local_quats[:, 1:]

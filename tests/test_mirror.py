@@ -1,0 +1,89 @@
+"""Mirrored clips against the reflection of the motion that they mirror."""
+
+import numpy as np
+import pytest
+import torch
+from synthetic_motion import swaying_clip
+
+from puffer_phc import build
+from puffer_phc.config import EnvConfig
+from puffer_phc.humanoid import kinematics
+from puffer_phc.humanoid.kinematics import forward_kinematics
+from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
+from puffer_phc.motion.file import load_motion_file, save_motion_file
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.mirror import MIRROR_IDS, mirror_clip, with_mirrored
+
+REFLECTION = np.array([1.0, -1.0, 1.0])
+SAMPLE = build.load_motion_file(EnvConfig().motion_file)
+
+
+def world(clip):
+    positions, quats = forward_kinematics(torch.from_numpy(clip.root_pos).double(), torch.from_numpy(clip.local_quats).double())
+    return positions.numpy(), quats.numpy()
+
+
+def test_left_and_right_change_places():
+    assert BODY_NAMES[MIRROR_IDS[BODY_NAMES.index("L_Knee")]] == "R_Knee"
+    assert BODY_NAMES[MIRROR_IDS[BODY_NAMES.index("R_Hand")]] == "L_Hand"
+    assert BODY_NAMES[MIRROR_IDS[BODY_NAMES.index("Spine")]] == "Spine"
+    assert [MIRROR_IDS[i] for i in MIRROR_IDS] == list(range(len(BODY_NAMES)))
+
+
+@pytest.mark.parametrize("clip", [swaying_clip(40, 3), *SAMPLE[:3]], ids=lambda clip: clip.name)
+def test_twice_is_the_clip_itself(clip):
+    again = mirror_clip(mirror_clip(clip))
+    assert again.name == clip.name
+    np.testing.assert_array_equal(again.root_pos, clip.root_pos)
+    np.testing.assert_array_equal(again.local_quats, clip.local_quats)
+    assert mirror_clip(clip).name == f"{clip.name}_mirrored"
+
+
+@pytest.mark.parametrize("clip", [swaying_clip(40, 3), *SAMPLE], ids=lambda clip: clip.name)
+def test_on_a_symmetric_skeleton_it_is_the_reflection(clip, monkeypatch):
+    symmetric = 0.5 * (OFFSETS + REFLECTION * OFFSETS[list(MIRROR_IDS)])
+    monkeypatch.setattr(kinematics, "OFFSETS", symmetric)
+    positions, quats = world(clip)
+    mirrored_positions, mirrored_quats = world(mirror_clip(clip))
+    np.testing.assert_allclose(mirrored_positions, positions[:, list(MIRROR_IDS)] * REFLECTION, atol=1e-9)
+    same = np.abs((mirrored_quats * quats[:, list(MIRROR_IDS)] * [1, -1, 1, -1]).sum(-1))
+    np.testing.assert_allclose(same, np.ones(same.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("clip", SAMPLE, ids=lambda clip: clip.name)
+def test_on_the_real_skeleton_it_is_as_near_as_the_skeleton_is_symmetric(clip):
+    positions, _ = world(clip)
+    mirrored, _ = world(mirror_clip(clip))
+    away = np.linalg.norm(mirrored - positions[:, list(MIRROR_IDS)] * REFLECTION, axis=-1)
+    assert away.max() < 0.045
+    assert away.mean() < 0.015
+    assert away.max() > 1e-3
+
+
+def test_an_image_that_is_there_already_is_not_made_again():
+    clips = with_mirrored([swaying_clip(20, 0), swaying_clip(20, 1)])
+    assert [clip.name for clip in clips] == ["sway_0", "sway_1", "sway_0_mirrored", "sway_1_mirrored"]
+    assert [clip.name for clip in with_mirrored(clips)] == [clip.name for clip in clips]
+
+
+def test_the_option_doubles_the_clips_at_load(tmp_path):
+    save_motion_file(tmp_path / "a.npz", [swaying_clip(20, 0), swaying_clip(30, 1)])
+    plain = build.load_motions(EnvConfig(motion_file=str(tmp_path / "a.npz")), torch.device("cpu"))
+    doubled = build.load_motions(EnvConfig(motion_file=str(tmp_path / "a.npz"), mirror_motions=True), torch.device("cpu"))
+    assert doubled.names == [*plain.names, "sway_0_mirrored", "sway_1_mirrored"]
+    assert doubled.num_frames.tolist() == [20, 30, 20, 30]
+
+
+def test_a_mirrored_file_loads_again(tmp_path):
+    save_motion_file(tmp_path / "a.npz", with_mirrored([swaying_clip(20, 0)]))
+    assert [clip.name for clip in load_motion_file(tmp_path / "a.npz")] == ["sway_0", "sway_0_mirrored"]
+
+
+def test_velocities_are_mirrored_too():
+    clip = swaying_clip(60, 2)
+    library = MotionLibrary([clip, mirror_clip(clip)], torch.device("cpu"))
+    times = torch.arange(60) / 30.0
+    plain, mirrored = library.at(torch.zeros(60, dtype=torch.long), times), library.at(torch.ones(60, dtype=torch.long), times)
+    torch.testing.assert_close(mirrored.body.lin_vel[:, 0], plain.body.lin_vel[:, 0] * torch.tensor([1.0, -1.0, 1.0]), atol=1e-4, rtol=0)
+    turned = plain.body.ang_vel[:, list(MIRROR_IDS)] * torch.tensor([-1.0, 1.0, -1.0])
+    torch.testing.assert_close(mirrored.body.ang_vel, turned, atol=1e-3, rtol=0)
