@@ -249,8 +249,8 @@ def verdict(
 ) -> Verdict:
     """Reward and end of episode in the state ``body`` when the motion is at ``reference``. Pure.
 
-    ``power`` is (N, D) W, ``steps`` (N,) counts the episode's control steps, ``is_over`` (N,) says whether the clip is over, ``given_up`` (N,)
-    whether the simulator calls the row diverged. With ``termination_distance`` None nothing is ever lost.
+    ``power`` is (N, D) W, ``steps`` (N,) counts the episode's control steps, ``is_over`` (N,) says whether its clip ended, and ``given_up``
+    (N,) whether the simulator calls the row diverged. With ``termination_distance`` None nothing is ever lost.
     """
     reward = imitation_reward(body, reference, power, steps, config)
     diverged = given_up | ~is_finite(body, power)
