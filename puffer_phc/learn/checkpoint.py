@@ -43,9 +43,10 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}") from error
+    finally:
         if temporary.exists():
             temporary.unlink()
-        raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}") from error
 
 
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:

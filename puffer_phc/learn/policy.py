@@ -24,7 +24,7 @@ class Features(NamedTuple):
 
 
 def trunk(input_size: int, layer_sizes: Sequence[int], hidden_size: int) -> nn.Sequential:
-    """Linear and SiLU layers ending in a LayerNorm before the last SiLU (the trunk of REFERENCE's PHCPolicy).
+    """Linear and SiLU layers ending in a LayerNorm before the last SiLU.
 
     Orthogonal weights of gain √2, zero biases.
     """

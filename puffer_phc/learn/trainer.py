@@ -260,18 +260,27 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "rate_factor": self._rate_factor.item(),
             "sampler": self.env.env.sampler.state_dict(),
+            "env": self.env.snapshot() if self._world.size == 1 else None,
             "random": self.random.generator.get_state(),
             "shuffle": self._shuffle.get_state(),
         }
 
     def load_state(self, state: Dict[str, Any]) -> None:
-        """Take up the optimiser, sampler, random generators and counters of ``Checkpoint.trainer``."""
+        """Take up all of ``Checkpoint.trainer``: with the same environments and one process, training goes on as if it had never stopped.
+
+        Several processes, or another number of environments, begin new episodes.
+        """
         self.iteration, self.global_step = state["iteration"], state["global_step"]
         self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor.fill_(state["rate_factor"])
         self.env.env.sampler.load_state_dict(state["sampler"])
         self.random.generator.set_state(state["random"])
         self._shuffle.set_state(state["shuffle"])
+        snapshot = state["env"]
+        if self._world.size == 1 and snapshot is not None and len(snapshot["env"]["clip_ids"]) == self.env.num_agents:
+            self.env.restore(snapshot)
+        else:
+            self.env.reset()
 
 
 def due(iteration: int, interval: int) -> bool:

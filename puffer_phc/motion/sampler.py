@@ -140,11 +140,12 @@ class UniformSampler:
         """Nothing to learn."""
 
     def state_dict(self) -> Dict[str, Any]:
-        """What ``load_state_dict`` needs to go on exactly; the random generator belongs to whoever made it."""
-        return {name: tensor.clone() for name, tensor in self._state().items()}
+        """What ``load_state_dict`` needs to go on exactly, the state of the random generator included."""
+        return {"random": self._random.generator.get_state(), **{name: tensor.clone() for name, tensor in self._state().items()}}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on from a ``state_dict`` of the same kind of sampler over the same clips."""
+        self._random.generator.set_state(state["random"])
         for name, tensor in self._state().items():
             tensor.copy_(state[name])
         self._set_probabilities(self.probabilities.clone())

@@ -1,0 +1,137 @@
+"""The training loop on the real engine: reproducible, and a stop in the middle leaves no trace."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import pytest
+import torch
+from synthetic_motion import swaying_clip
+
+from puffer_phc import build
+from puffer_phc.config import Config
+from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
+from puffer_phc.learn.trainer import Trainer, due
+from puffer_phc.motion.file import save_motion_file
+from puffer_phc.resolve import resolve
+
+pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
+
+BATCH = 4 * 16
+
+
+class Recorder:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.iterations: Dict[int, Dict[str, float]] = {}
+        self.evaluations: Dict[int, Dict[str, float]] = {}
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
+        self.iterations[step] = metrics
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
+        self.evaluations[step] = summary
+
+    def message(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None, **options: Any) -> Trainer:
+    if not (folder / "motion.npz").exists():
+        save_motion_file(folder / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
+    config = Config()
+    train: Dict[str, Any] = {"batch_size": BATCH, "minibatch_size": 16, "total_timesteps": BATCH * num_batches, "eval_interval": 0}
+    config = replace(
+        config,
+        env=replace(config.env, num_envs=4, motion_file=str(folder / "motion.npz")),
+        policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
+        train=replace(config.train, device="cpu", checkpoint_interval=0, **{**train, **options}),
+    )
+    config = resolve(config, torch.device("cpu"))
+    env = build.make_environment(config, build.load_motions(config.env, torch.device("cpu")))
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
+    return Trainer(config, env, policy, folder / "run", Recorder(), evaluate)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([value.double().flatten() for value in trainer.policy.state_dict().values()])
+
+
+def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    runs = [make_trainer(tmp_path, 3, seed=seed) for seed in (1, 1, 2)]
+    for run in runs:
+        run.fit()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+    assert not torch.equal(weights(runs[0]), weights(runs[2]))
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path, 6)
+    whole.fit()
+    expected = weights(whole)
+    first = make_trainer(tmp_path, 4)
+    first.fit()
+    checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
+    second = make_trainer(tmp_path, 6)
+    load_policy(second.policy, checkpoint, "latest.pt")
+    assert checkpoint.trainer is not None
+    second.load_state(checkpoint.trainer)
+    second.fit()
+    assert (second.iteration, second.global_step) == (whole.iteration, whole.global_step)
+    assert torch.equal(weights(second), expected)
+
+
+def test_other_numbers_of_environments_begin_new_episodes(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 2)
+    trainer.fit()
+    state = trainer._state()
+    state["env"]["env"]["clip_ids"] = state["env"]["env"]["clip_ids"][:2]
+    trainer.load_state(state)
+    assert (trainer.env.env.steps == 0).all()
+
+
+def test_evaluations_come_when_due_and_at_the_end(tmp_path: Path) -> None:
+    seen = []
+
+    def evaluate(policy: Any) -> Dict[str, float]:
+        seen.append(trainer.iteration)
+        return {"eval/success_rate": 0.5}
+
+    trainer = make_trainer(tmp_path, 6, evaluate, eval_interval=2)
+    trainer.fit()
+    assert seen == [2, 4, 5]
+    assert list(trainer._reporter.evaluations.values())[-1] == {"eval/success_rate": 0.5}
+
+
+def test_figures_of_an_iteration(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 3)
+    trainer.fit()
+    metrics = trainer._reporter.iterations[BATCH * 3]
+    for name in ("losses/policy_loss", "losses/approx_kl", "losses/before_clip_grad_norm", "environment/rew_body_pos", "performance/SPS"):
+        assert isinstance(metrics[name], float)
+    assert metrics["0verview/agent_steps"] == BATCH * 3
+
+
+def test_the_pull_to_the_initial_weights_shortens_the_way(tmp_path: Path) -> None:
+    distances = []
+    for coefficient in (0.0, 1e4):
+        trainer = make_trainer(tmp_path, 5, l2_reg_coef=coefficient)
+        before = torch.cat([p.detach().flatten() for p in trainer.policy.parameters()])
+        trainer.fit()
+        distances.append((torch.cat([p.detach().flatten() for p in trainer.policy.parameters()]) - before).norm())
+    assert distances[1] < 0.7 * distances[0]
+
+
+def test_a_target_kl_moves_the_rate_and_zero_leaves_it(tmp_path: Path) -> None:
+    fixed, adapted = make_trainer(tmp_path, 6, target_kl=0.0), make_trainer(tmp_path, 6, target_kl=1e-6)
+    fixed.fit()
+    adapted.fit()
+    assert fixed._rate_factor == 1.0
+    assert adapted._rate_factor < 0.5
+
+
+def test_due() -> None:
+    assert [i for i in range(1, 7) if due(i, 3)] == [3, 6]
+    assert not any(due(i, 0) for i in range(1, 7))
