@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 
 import pytest
@@ -92,6 +93,23 @@ def test_the_picture_shows_progress_losses_rewards_evaluation_and_messages():
     for text in ("episode_length", "17.5", "success_rate_strict", "0.25", "checkpoint written"):
         assert text in shown(screen)
     assert "a run" in shown(target)
+
+
+def test_headings_stand_in_the_picture_of_a_colour_terminal():
+    """The bar is drawn in colours only, and must end its line there."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, color_system="truecolor")
+    progress = Progress(10_000, Clock())
+    dashboard = Dashboard(console(is_terminal=True), "runs[red]/one", progress)
+    Several([dashboard], progress).on_iteration(4000, METRICS)
+    dashboard.on_evaluation(4000, SUMMARY)
+    dashboard.close()
+    screen.print(dashboard.picture())
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown(screen).splitlines()]
+    assert all(len(line) == 80 for line in lines)
+    assert "runs[red]/one" in lines[0]
+    (bar,) = (number for number, line in enumerate(lines) if "━" in line)
+    assert "Episodes and rewards" in lines[bar + 1]
+    assert "Last evaluation" in lines[bar + 1]
 
 
 def test_plain_lines_come_seldom_but_the_last_always():

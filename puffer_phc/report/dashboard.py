@@ -8,6 +8,7 @@ from typing import Callable, Deque, Dict, Iterable, List, Tuple, Union
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -88,13 +89,17 @@ class Dashboard:
         self._live.stop()
 
     def picture(self) -> RenderableType:
-        """What is drawn now."""
-        groups = [("Losses", "losses/"), ("Episodes and rewards", "environment/"), ("Speed", "performance/")]
-        tables = [_figures(title, _under(self._metrics, prefix)) for title, prefix in groups]
-        tables.append(_figures("Last evaluation", [(name.replace("eval/", ""), value) for name, value in self._summary.items()]))
+        """What is drawn now; the most telling figures come first, because a small terminal cuts off the rest."""
+        evaluation = [(name.replace("eval/", ""), value) for name, value in self._summary.items()]
+        tables = [
+            _figures("Episodes and rewards", _under(self._metrics, "environment/")),
+            _figures("Last evaluation", evaluation),
+            _figures("Losses", _under(self._metrics, "losses/")),
+            _figures("Speed", _under(self._metrics, "performance/")),
+        ]
         parts: List[RenderableType] = [_bar(self._progress), Columns([table for table in tables if table.row_count])]
         parts += [Text(message, style="dim") for message in self._messages]
-        return Panel(Group(*parts), title=self._title, title_align="left")
+        return Panel(Group(*parts), title=Text(self._title), title_align="left")
 
 
 class PlainLog:
@@ -166,7 +171,8 @@ def _figures(title: str, rows: Iterable[Tuple[str, float]]) -> Table:
 
 def _bar(progress: Progress) -> RenderableType:
     bar = ProgressBar(total=progress.total_steps, completed=min(progress.step, progress.total_steps), width=None)
-    return Group(Text(summary_line(progress)), bar)
+    # Rich's bar does not end its line: without the padding, what follows would be drawn behind it, outside the panel.
+    return Group(Text(summary_line(progress)), Padding(bar, 0))
 
 
 def terminal_reporter(console: Console, title: str, progress: Progress) -> "Union[Dashboard, PlainLog]":
