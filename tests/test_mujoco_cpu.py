@@ -227,8 +227,9 @@ def test_warm_starts_are_part_of_the_state():
     assert not np.array_equal(*results)
 
 
-def test_overflows_are_counted_by_row_and_step(monkeypatch):
+def test_overflows_are_counted_by_row_and_step_and_leave_no_file(monkeypatch, tmp_path):
     """An arena with room for no more than a few contacts, and a fall that has many."""
+    monkeypatch.chdir(tmp_path)
     cramped = build_mjcf(PhysicsOptions()).replace("<worldbody>", "<size memory='90K'/><worldbody>", 1)
     monkeypatch.setattr(mujoco_cpu, "build_mjcf", lambda options: cramped)
     simulator = MujocoCpuSimulator(2, PhysicsOptions())
@@ -237,6 +238,7 @@ def test_overflows_are_counted_by_row_and_step(monkeypatch):
     counters = simulator.read_counters()
     assert 0 < counters.contact_overflows + counters.constraint_overflows <= 20
     assert simulator.read_counters() == (0, 0, 0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("num_envs", [0, -3])

@@ -42,8 +42,9 @@ class MujocoCpuSimulator:
         self.gains = pd_gains(options, self.device)
         self._substeps = options.substeps
         self._simulation_error = batch.SimulationError
-        self._batch = batch.Batch(self._compile(options), num_envs, min(num_threads or _usable_cores(), num_envs))
-        self._batch.reset()
+        with self._quiet():
+            self._batch = batch.Batch(self._compile(options), num_envs, min(num_threads or _usable_cores(), num_envs))
+            self._batch.reset()
         self._bind_rows()
         self._allocate()
         self._refresh()
