@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import logging
-import os
 import secrets
+import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
@@ -36,7 +37,7 @@ INTERRUPTED = 130
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run what the command line (default: this process's) asks for; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="%(message)s")
+    logging.basicConfig(format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("puffer_phc").setLevel(logging.INFO)
     try:
         arguments = parse_options(words)
@@ -49,6 +50,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
+
+
+class CurrentStderr(logging.Handler):
+    """Writes to whatever ``sys.stderr`` is at the time: a live dashboard puts itself there, to keep its picture whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{self.format(record)}\n")
 
 
 class Session(NamedTuple):
@@ -83,12 +92,13 @@ def train(arguments: Arguments) -> int:
     motions = build.load_motions(session.config.env, session.device)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
-    evaluator = build.Evaluator(session.config, motions, session.world)
+    evaluate = None
+    if chosen(session.config.train.eval_interval) > 0:
+        evaluate = build.training_evaluation(build.Evaluator(session.config, motions, session.world), env)
     run_dir = make_run_dir(session)
     reporter = make_reporter(arguments, session, run_dir)
     for line in describe_sizes(session.config):
         reporter.message(line)
-    evaluate = build.training_evaluation(evaluator, env)
     trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
     return fit(trainer, reporter, run_dir, session.world)
 
@@ -104,12 +114,21 @@ def fit(trainer: Trainer, reporter: Several, run_dir: Path, world: World) -> int
         reporter.close()
     if world.is_main:
         checkpoint = run_dir / "latest.pt"
-        Console().print(
-            f"{'stopped' if code else 'finished'} after {trainer.global_step:,} steps; checkpoint: {checkpoint}", soft_wrap=True
-        )
-        Console().print(f"{'go on: --mode train' if code else 'evaluate: --mode eval'} -c {checkpoint}", soft_wrap=True)
+        say(f"{'stopped' if code else 'finished'} after {trainer.global_step:,} steps; checkpoint: {checkpoint}")
+        say(f"{'go on' if code else 'evaluate'}: {program()} --mode {'train' if code else 'eval'} -c {shlex.quote(str(checkpoint))}")
     world.close()
     return code
+
+
+def say(line: str) -> None:
+    """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break."""
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def program() -> str:
+    """What a user types to run this program again."""
+    script = sys.argv[0]
+    return f"python {shlex.quote(script)}" if script.endswith(".py") else Path(script).name
 
 
 def session_policy(session: Session, arguments: Arguments, observation_size: int, action_size: int) -> PHCPolicy:
@@ -132,10 +151,9 @@ def evaluate(arguments: Arguments) -> int:
     result = evaluator(policy.mean_action)
     evaluator.close()
     if session.world.is_main:
-        console = Console()
-        console.print(summary_table(result))
+        Console().print(summary_table(result))
         for path in write_results(result, arguments.output):
-            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+            say(f"wrote {path}")
     session.world.close()
     return 0
 
@@ -146,12 +164,15 @@ def not_yet(arguments: Arguments) -> int:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ConfigError where files can't be made in ``folder`` or in the folders that have to be made for it. Makes nothing."""
+    """Raise ConfigError where files can't be made in ``folder`` or in the folders that have to be made for it. Leaves nothing there."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise ConfigError(f"can't write to '{folder}': '{existing}' is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"can't write to '{folder}': no permission in '{existing}'")
+    try:
+        with tempfile.TemporaryFile(dir=str(existing)):
+            pass
+    except OSError as error:
+        raise ConfigError(f"can't write to '{folder}': {error.strerror or error} in '{existing}'") from error
 
 
 def make_run_dir(session: Session) -> Path:

@@ -1,7 +1,9 @@
 """The modes end to end on tiny sizes, and every bad input as one line, exit code 2 and nothing half-written."""
 
 import dataclasses
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import torch
 
 from puffer_phc.config import Config, PolicyConfig
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
-from puffer_phc.main import INTERRUPTED, USER_ERROR, main
+from puffer_phc.main import INTERRUPTED, USER_ERROR, CurrentStderr, main
 from puffer_phc.motion.file import Clip, save_motion_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -132,6 +134,23 @@ def test_bad_motion_files(here, tmp_path, motion_file, capsys):
         assert not list(here.iterdir()), case
 
 
+def test_paths_are_shown_as_they_are(here, motion_file, capsys):
+    """Brackets are markup to the library that draws the terminal."""
+    assert main([*TINY, "-m", str(motion_file), "--train.total_timesteps", "128", "--train.data_dir", "runs[red]", "--debug"]) == 0
+    (checkpoint,) = (here / "runs[red]").glob("*/latest.pt")
+    assert str(checkpoint) in capsys.readouterr().out
+
+
+def test_log_lines_go_where_stderr_is_at_the_time(monkeypatch):
+    """A live dashboard takes the place of ``sys.stderr`` after logging has been set up."""
+    later = io.StringIO()
+    logger = logging.Logger("a run")
+    logger.addHandler(CurrentStderr())
+    monkeypatch.setattr(sys, "stderr", later)
+    logger.warning("%d of %d", 3, 4)
+    assert later.getvalue() == "3 of 4\n"
+
+
 def test_a_clip_of_one_frame(here, tmp_path, motion_file, capsys):
     with np.load(motion_file) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -221,7 +240,7 @@ def test_interrupting_leaves_a_checkpoint_and_says_how_to_go_on(here, motion_fil
     assert process.returncode == INTERRUPTED, errors
     assert "Traceback" not in errors
     checkpoint = next((here / "runs").glob("*/latest.pt"))
-    assert f"-c {checkpoint}" in output
+    assert f"go on: python {command[1]} --mode train -c {checkpoint}" in output
     assert torch.load(checkpoint, weights_only=True)["trainer"]["global_step"] > 0
 
 

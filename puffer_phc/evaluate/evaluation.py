@@ -160,7 +160,8 @@ def evaluate(
         judge.begin(clips, torch.tensor([frames[clip] for clip in batch] + [0] * surplus))
         _play(policy, env, judge, frames[batch[0]])
         results.append(judge.verdict(batch))
-        _logger.info("evaluated %d of %d clips", start + len(batch), len(wanted))
+        if len(wanted) > simulator.num_envs:
+            _logger.info("evaluated %d of %d clips", start + len(batch), len(wanted))
     return merge(results)
 
 
