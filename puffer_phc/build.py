@@ -57,7 +57,8 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
             return MujocoWarpSimulator(num_envs, physics_options(env), device)
     except ImportError as error:
         raise BackendError(
-            f"backend '{env.backend}' can't be loaded here: {error}; the MuJoCo backends need Python 3.10 or newer"
+            f"backend '{env.backend}' can't be loaded here: {error}; the MuJoCo backends need Python 3.10 or newer, and mujoco_warp "
+            "x86-64 Linux or Windows: there is --env.backend mujoco_cpu"
         ) from error
     raise BackendError(f"backend '{env.backend}' is not in this version; choose mujoco_cpu or mujoco_warp")
 
