@@ -9,7 +9,8 @@ from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_quats_from_dofs, lowest_point
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.library import FPS, MotionLibrary, resample
+from puffer_phc.motion.frame_rate import resample
+from puffer_phc.motion.library import FPS, MotionLibrary
 
 CPU = torch.device("cpu")
 
@@ -158,7 +159,7 @@ def test_other_frame_rates_are_resampled_exactly_in_time(fps):
     clip = random_clip("a", round(duration * fps) + 1, 5, fps)
     there = resample(clip, FPS)
     assert there.fps == FPS
-    assert abs(there.duration - clip.duration) <= 1 / FPS
+    assert abs(there.duration - clip.duration) <= 0.5 / FPS + 1e-9
     exact = random_clip("a", there.num_frames, 5, FPS)
     np.testing.assert_allclose(there.root_pos, exact.root_pos, atol=2e-3)
     angle = rotations.angle(

@@ -12,6 +12,7 @@ from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, 
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion import velocities
 from puffer_phc.motion.file import Clip
+from puffer_phc.motion.frame_rate import resample
 from puffer_phc.state import BodyState, Reference
 
 FPS = 30.0
@@ -109,20 +110,6 @@ def _blend(before: Reference, after: Reference, fraction: Tensor) -> Reference:
         torch.lerp(before.body.ang_vel, after.body.ang_vel, weight[..., None]),
     )
     return Reference(body, torch.where(on_frame, before.dof_pos, dof_pos), torch.lerp(before.dof_vel, after.dof_vel, weight))
-
-
-def resample(clip: Clip, fps: float) -> Clip:
-    """The clip at ``fps`` frames per second, exactly in time: frame k is the motion at k / fps seconds."""
-    if abs(clip.fps - fps) < 1e-6 * fps:
-        return clip
-    num_frames = max(int(np.floor(clip.duration * fps + 1e-6)) + 1, 2)
-    frame = np.minimum(np.arange(num_frames) * (clip.fps / fps), clip.num_frames - 1)
-    below = np.minimum(frame.astype(np.int64), clip.num_frames - 2)
-    fraction = torch.from_numpy(frame - below)[:, None]
-    pos, quats = torch.from_numpy(clip.root_pos).double(), torch.from_numpy(clip.local_quats).double()
-    pos = torch.lerp(pos[below], pos[below + 1], fraction)
-    quats = rotations.slerp(quats[below], quats[below + 1], fraction[..., None])
-    return clip._replace(root_pos=pos.float().numpy(), local_quats=quats.float().numpy(), fps=fps)
 
 
 def _groups(clips: Sequence[Clip]) -> List[List[Clip]]:
