@@ -12,6 +12,9 @@ from typing_extensions import Literal
 
 from puffer_phc.errors import ConfigError
 
+MAX_SEED = 2**32 - 1
+"""What every generator takes, with room for the numbers that are added for its purpose and process."""
+
 
 def _check(
     section: str,
@@ -246,6 +249,10 @@ class TrainConfig:
             ),
             shares=("lr_decay_floor", "gamma", "gae_lambda"),
         )
+        if self.gamma >= 1.0:
+            raise ConfigError(f"train.gamma is {self.gamma}, must be less than 1: rewards are scaled by 1 - gamma")
+        if self.seed > MAX_SEED:
+            raise ConfigError(f"train.seed is {self.seed}, must be at most {MAX_SEED}")
 
 
 @dataclass(frozen=True)
