@@ -16,6 +16,7 @@ from rich.text import Text
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult
+from puffer_phc.files import whole_file
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -96,16 +97,11 @@ def summary_table(result: EvaluationResult, num_worst: int = 10) -> Group:
 
 
 def _write_whole(path: Path, write: Callable[[TextIO], None]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream)
-        temporary.replace(path)
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def _write_summary(result: EvaluationResult, stream: TextIO) -> None:

@@ -8,6 +8,7 @@ import torch
 
 import puffer_phc
 from puffer_phc.errors import CheckpointError
+from puffer_phc.files import whole_file
 
 FORMAT = 1
 CRITIC_PREFIXES = ("critic.", "value_head.")
@@ -33,20 +34,15 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
     Raises ``CheckpointError`` when the folder cannot be written or the disk is full; an older file at ``path`` then stays whole.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     content = {"format": FORMAT, "version": puffer_phc.__version__, **checkpoint._asdict()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:

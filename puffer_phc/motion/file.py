@@ -27,6 +27,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 import numpy as np
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.files import whole_file
 from puffer_phc.humanoid.skeleton import BODY_NAMES, NUM_BODIES
 
 SCHEMA = "puffer_phc motion"
@@ -114,16 +115,11 @@ def save_motion_file(path: PathLike, clips: Sequence[Clip]) -> None:
         raise MotionFileError(f"{label}: the name of a motion file ends in .npz")
     arrays = _arrays(clips, label)
     _clips(arrays, label)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb") as stream:
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
     except OSError as error:
         raise MotionFileError(f"{label} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def check_clips(clips: Sequence[Clip], label: str) -> List[Clip]:
