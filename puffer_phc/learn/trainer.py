@@ -138,6 +138,7 @@ class Trainer:
             self._reporter.on_iteration(self.global_step, metrics)
 
     def _collect(self) -> None:
+        """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
         self._collector.collect(1.0 - self._options.gamma)
         self.global_step += self._batch_size * self._world.size
 
