@@ -226,7 +226,7 @@ class TrainConfig:
     data_dir: str = "experiments"
     """Folder that holds one folder per run."""
     compile: Optional[bool] = None
-    """Whether torch.compile is used; auto: on a GPU."""
+    """Whether torch.compile is used; auto: on a GPU, where Triton and a C compiler are there."""
     precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
     """Arithmetic of the networks' matrix products; auto: the fastest that keeps the learning curve on this device."""
 

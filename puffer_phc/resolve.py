@@ -1,6 +1,9 @@
 """Automatic values: what suits the device, and the checks that need several options together."""
 
+import os
+import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Optional, Tuple
 
 import torch
@@ -92,9 +95,15 @@ def _resolve_train(train: TrainConfig, num_envs: int, device: torch.device) -> T
         learning_rate=train.learning_rate or (_GPU_LEARNING_RATE if on_gpu else _CPU_LEARNING_RATE),
         eval_interval=_given(train.eval_interval, _GPU_EVAL_INTERVAL if on_gpu else _CPU_EVAL_INTERVAL),
         checkpoint_interval=_given(train.checkpoint_interval, _GPU_CHECKPOINT_INTERVAL if on_gpu else _CPU_CHECKPOINT_INTERVAL),
-        compile=on_gpu if train.compile is None else train.compile,
+        compile=on_gpu and can_compile() if train.compile is None else train.compile,
         precision=_precision(train.precision, on_gpu),
     )
+
+
+def can_compile() -> bool:
+    """Whether ``torch.compile`` works for GPUs here: it needs Triton, which not every system has, and a C compiler for its launchers."""
+    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    return find_spec("triton") is not None and any(shutil.which(compiler) for compiler in compilers if compiler)
 
 
 def _given(value: Optional[int], automatic: int) -> int:

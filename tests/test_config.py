@@ -102,6 +102,16 @@ def test_a_gpu_gets_the_fast_backend_and_the_original_sizes():
     assert config.policy.layer_sizes == (2048, 1536, 1024, 1024, 512)
 
 
+@pytest.mark.parametrize(("has_triton", "compiler", "expected"), [(True, "gcc", True), (True, None, False), (False, "gcc", False)])
+def test_nobody_needs_a_compiler(monkeypatch, has_triton, compiler, expected):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("puffer_phc.resolve.find_spec", lambda name: object() if has_triton else None)
+    monkeypatch.setattr("puffer_phc.resolve.shutil.which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
+    assert resolve(Config(), CUDA).train.compile is expected
+    assert resolve(Config(train=TrainConfig(compile=True)), CUDA).train.compile
+    assert not resolve(Config(), CPU).train.compile
+
+
 def test_resolving_twice_changes_nothing():
     once = resolve(Config(), CPU)
     assert resolve(once, CPU) == once
