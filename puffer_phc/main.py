@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from puffer_phc import build
-from puffer_phc.config import Config, chosen
+from puffer_phc.config import Config, EnvConfig, chosen
 from puffer_phc.errors import ConfigError, PhcError
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
@@ -27,6 +27,7 @@ from puffer_phc.report.metrics_log import MetricsLog
 from puffer_phc.report.several import Listener, Several
 from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.resolve import choose_device, describe_sizes, resolve
+from puffer_phc.resources import resource_root
 
 USER_ERROR = 2
 """Exit code of an error that the user can mend."""
@@ -115,7 +116,8 @@ def fit(trainer: Trainer, reporter: Several, run_dir: Path, world: World) -> int
     if world.is_main:
         checkpoint = run_dir / "latest.pt"
         say(f"{'stopped' if code else 'finished'} after {trainer.global_step:,} steps; checkpoint: {checkpoint}")
-        say(f"{'go on' if code else 'evaluate'}: {program()} --mode {'train' if code else 'eval'} -c {shlex.quote(str(checkpoint))}")
+        command = again("train" if code else "eval", checkpoint, trainer.config.env.motion_file)
+        say(f"{'go on' if code else 'evaluate'}: {command}")
     world.close()
     return code
 
@@ -125,10 +127,13 @@ def say(line: str) -> None:
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def program() -> str:
-    """What a user types to run this program again."""
+def again(mode: str, checkpoint: Path, motion_file: str) -> str:
+    """What a user types to run this program again with ``checkpoint``, on the same motions: a checkpoint does not bring them along."""
     script = sys.argv[0]
-    return f"python {shlex.quote(script)}" if script.endswith(".py") else Path(script).name
+    words = ["python", script] if script.endswith(".py") else [Path(script).name]
+    words += ["--mode", mode, "-c", str(checkpoint)]
+    words += ["-m", motion_file] if Path(motion_file) != resource_root() / EnvConfig.motion_file else []
+    return " ".join(shlex.quote(word) for word in words)
 
 
 def session_policy(session: Session, arguments: Arguments, observation_size: int, action_size: int) -> PHCPolicy:

@@ -240,7 +240,7 @@ def test_interrupting_leaves_a_checkpoint_and_says_how_to_go_on(here, motion_fil
     assert process.returncode == INTERRUPTED, errors
     assert "Traceback" not in errors
     checkpoint = next((here / "runs").glob("*/latest.pt"))
-    assert f"go on: python {command[1]} --mode train -c {checkpoint}" in output
+    assert f"go on: python {command[1]} --mode train -c {checkpoint} -m {motion_file}\n" in output
     assert torch.load(checkpoint, weights_only=True)["trainer"]["global_step"] > 0
 
 
