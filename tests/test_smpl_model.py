@@ -252,7 +252,7 @@ def test_other_models_are_named(tmp_path, content, text):
 @pytest.mark.parametrize("data", [b"", b"nonsense", pickle.dumps(body())[:5000]])
 def test_damaged_files(tmp_path, data):
     (tmp_path / "a.pkl").write_bytes(data)
-    with pytest.raises(MotionFileError, match="damaged or not a pickle|exhausted"):
+    with pytest.raises(MotionFileError, match=r"damaged or not a pickle|exhausted"):
         load_smpl_model(tmp_path / "a.pkl")
 
 
