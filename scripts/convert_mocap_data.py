@@ -94,7 +94,8 @@ def _run(arguments: Arguments, console: Console) -> int:
     save_motion_file(arguments.output, clips)
     seconds, elapsed = sum(clip.duration for clip in clips), time.perf_counter() - begin
     frames = sum(clip.num_frames for clip in clips)
-    console.print(f"{len(clips)} clips, {frames} frames, {seconds / 3600:.3f} h in {elapsed:.0f} s ({seconds / elapsed:.0f} x real time): {arguments.output}")
+    console.print(f"{len(clips)} clips, {frames} frames, {seconds / 3600:.3f} h in {elapsed:.0f} s ({seconds / elapsed:.0f} x real time)")
+    console.print(str(arguments.output), markup=False)
     return 0
 
 

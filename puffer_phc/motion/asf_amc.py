@@ -1,8 +1,8 @@
 """CMU's Acclaim files: an ASF skeleton and AMC motion.
 
-Facts about the format: a bone's direction is given in the world frame of the rest pose (a T-pose with the legs spread by 20 degrees) and
-its rotation is C·E·C⁻¹ after its parent's, where C is the bone's ``axis`` and E its ``dof`` values, both as rotations about fixed x, then y,
-then z. A length unit is ``length`` inches⁻¹: metres = value · 0.0254 / length. AMC files do not say their rate.
+Facts about the format: a bone's direction is given in the world frame of the rest pose (a T-pose with the legs spread by 20 degrees).
+Its rotation is C·E·C⁻¹ after its parent's, where C is the bone's ``axis`` and E its ``dof`` values, both about fixed x, then y, then z.
+A length unit is ``length`` inches⁻¹: metres = value · 0.0254 / length. AMC files do not say their rate.
 """
 
 import logging
@@ -50,7 +50,7 @@ BONE_OF_BODY: Dict[str, Tuple[str, str]] = {
     "R_Wrist": ("rhand", "rhand"),
     "R_Hand": ("rfingers", "rhand"),
 }
-"""For each body of the humanoid: the CMU bone that starts at its joint, and the one whose rotation it takes (the forearm turns at ``wrist``)."""
+"""For each body: the CMU bone that starts at its joint, and the one whose rotation it takes (the forearm turns at ``wrist``)."""
 
 _AXES = {"rx": 0, "ry": 1, "rz": 2}
 _POSITIONS = {"tx": 0, "ty": 1, "tz": 2}
@@ -245,27 +245,42 @@ def _frame_layout(body: str, skeleton: AsfSkeleton, where: str) -> Tuple[Tuple[s
 
 def _frame_values(body: str, layout: Tuple[Tuple[str, int], ...], where: str) -> np.ndarray:
     """(F, columns) numbers, the frame number dropped."""
-    names = _NAME.findall(body)
-    frames, rest = divmod(len(names), len(layout))
-    expected = [name for name, _ in layout]
-    columns = 1 + sum(count for _, count in layout)
-    if rest == 0 and names == expected * frames:
-        values = _parse_numbers(_NAME.sub("", body))
-        if values is not None and len(values) == frames * columns:
-            return values.reshape(frames, columns)[:, 1:]
-    ends = list(_FRAME_NUMBER.finditer(body))
-    if len(ends) > 2 and len(_NAME.findall(body, ends[-1].start())) < len(layout):
+    words = body.split()
+    values = _columns(words, layout)
+    if values is not None:
+        return values
+    starts = list(_FRAME_NUMBER.finditer(body))
+    if len(starts) > 2 and len(_NAME.findall(body, starts[-1].start())) < len(layout):
         logger.warning("%s: the last frame is cut off and left out", where)
-        return _frame_values(body[: ends[-1].start()], layout, where)
+        return _frame_values(body[: starts[-1].start()], layout, where)
     raise MotionFileError(f"{where}: {_first_defect(body, layout)}")
 
 
-def _parse_numbers(text: str) -> Optional[np.ndarray]:
-    """All numbers of a text of nothing else, or None."""
+def _columns(words: List[str], layout: Tuple[Tuple[str, int], ...]) -> Optional[np.ndarray]:
+    """(F, columns) from the words of all frames, or None if they are not all alike; whole columns at a time, to be fast."""
+    width = 1 + sum(1 + count for _, count in layout)
+    if not words or len(words) % width:
+        return None
+    columns: List[List[str]] = []
+    place = 1
+    for name, count in layout:
+        if set(words[place::width]) != {name}:
+            return None
+        columns += [words[place + offset :: width] for offset in range(1, count + 1)]
+        place += 1 + count
     try:
-        return np.array(text.split(), dtype=np.float64)
+        values = np.array(columns, dtype=np.float64)
     except ValueError:
         return None
+    return np.ascontiguousarray(values.T)
+
+
+def _are_numbers(words: List[str]) -> bool:
+    """Whether all words are numbers."""
+    try:
+        return bool(np.isfinite([float(word) for word in words]).all())
+    except ValueError:
+        return False
 
 
 def _first_defect(body: str, layout: Tuple[Tuple[str, int], ...]) -> str:
@@ -285,7 +300,7 @@ def _first_defect(body: str, layout: Tuple[Tuple[str, int], ...]) -> str:
         name, numbers = words[0], words[1:]
         if name not in expected:
             return f"frame {frame}: unexpected '{name}'"
-        if len(numbers) != expected[name] or _parse_numbers(" ".join(numbers)) is None:
+        if len(numbers) != expected[name] or not _are_numbers(numbers):
             return f"frame {frame}, bone '{name}': needs {expected[name]} numbers, has '{' '.join(numbers)}'"
         seen.append(name)
     return f"frame {frame} has {len(seen)} of {len(layout)} bones; is the file cut off?"

@@ -1,14 +1,15 @@
 """BVH files of any hierarchy, read through a joint map that says which joint is which.
 
-Maps for the two BVH conversions of the CMU database and for Mixamo-like skeletons are built in; another is a small JSON file with the fields
-of ``JointMap``. A BVH joint turns by its channels in the order they are listed, each about its own already turned axis.
+Maps for the two BVH conversions of the CMU database and for Mixamo-like skeletons are built in; another is a small JSON file with the
+fields of ``JointMap``. A BVH joint turns by its channels in the order they are listed, each about its own already turned axis.
 """
 
 import json
 import re
 import zlib
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from types import MappingProxyType
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class JointMap(NamedTuple):
     """The frame that shows the T-pose; None: the T-pose is the hierarchy with all rotations zero."""
     skip_frames: int = 0
     """Frames at the start that are no motion (an added T-pose)."""
-    offsets: Dict[str, Tuple[str, float]] = {}
+    offsets: Mapping[str, Tuple[str, float]] = MappingProxyType({})
     """Joints whose offset is that of another joint times a factor: mends hierarchies from which a bone was dropped."""
 
 
@@ -105,8 +106,8 @@ CMU_MOTIONBUILDER = JointMap(
         "RightHand": ("RightHand", 1.5),
     },
 )
-"""Bruce Hahne's conversion with the performer's own bones. It has lost two bones: the thorax (as long as the one under it in every CMU skeleton)
-and the wrist (half as long as the radius)."""
+"""Bruce Hahne's conversion with the performer's own bones. It has lost two bones: the thorax (as long as the one under it in every
+CMU skeleton) and the wrist (half as long as the radius)."""
 
 CMU_DAZ = JointMap(
     name="CMU, Daz-friendly",
@@ -188,7 +189,7 @@ def read_joint_map(path: Path) -> JointMap:
     if not isinstance(fields.get("metres"), (int, float)) or not fields["metres"] > 0:
         raise MotionFileError(f"{where}: 'metres' (of one file unit) must be a positive number")
     offsets = {joint: (other, float(factor)) for joint, (other, factor) in fields.get("offsets", {}).items()}
-    return JointMap(**{**{"name": Path(path).stem, "turns": {}}, **fields, "offsets": offsets})
+    return JointMap(**{"name": Path(path).stem, "turns": {}, **fields, "offsets": offsets})
 
 
 def read_bvh(path: Path) -> BvhMotion:
@@ -223,7 +224,9 @@ def _values(text: str, joints: Sequence[Joint], frames: int, where: str) -> np.n
     except ValueError as error:
         raise MotionFileError(f"{where}: {error}") from None
     if len(values) != frames * columns or frames == 0:
-        raise MotionFileError(f"{where}: {len(values)} numbers, {frames} frames of {columns} channels need {frames * columns}; is it cut off?")
+        raise MotionFileError(
+            f"{where}: {len(values)} numbers, {frames} frames of {columns} channels need {frames * columns}; is it cut off?"
+        )
     return values.reshape(frames, columns)
 
 
@@ -253,7 +256,9 @@ def _hierarchy(words: List[str], where: str) -> Tuple[Joint, ...]:
                 channels = tuple(channel.lower() for channel in words[position + 2 : position + 2 + count])
                 unknown = [channel for channel in channels if channel not in _ROTATIONS and channel not in _POSITIONS]
                 if unknown or len(channels) != count:
-                    raise MotionFileError(f"{where}: joint '{joints[-1].name}' has an unknown channel '{unknown[0] if unknown else 'end of file'}'")
+                    raise MotionFileError(
+                        f"{where}: joint '{joints[-1].name}' has an unknown channel '{unknown[0] if unknown else 'end of file'}'"
+                    )
                 joints[-1] = joints[-1]._replace(channels=channels)
                 column += count
                 position += 2 + count
@@ -333,7 +338,7 @@ def _with_offsets(joints: Sequence[Joint], joint_map: JointMap) -> Tuple[Joint, 
 
 def _with_ancestors(joints: Sequence[Joint], wanted: Sequence[int]) -> "set[int]":
     """``wanted`` and everything above it."""
-    needed: "set[int]" = set()
+    needed: set[int] = set()
     for index in wanted:
         while index >= 0 and index not in needed:
             needed.add(index)
@@ -379,5 +384,7 @@ def _signature(joints: Sequence[Joint]) -> str:
 def _index(index: Dict[str, int], name: str, joint_map: Union[JointMap, None], where: str) -> int:
     """The index of a joint by name."""
     if name not in index:
-        raise MotionFileError(f"{where}: has no joint '{name}', which map '{joint_map.name if joint_map else ''}' names; it has {', '.join(index)}")
+        raise MotionFileError(
+            f"{where}: has no joint '{name}', which map '{joint_map.name if joint_map else ''}' names; it has {', '.join(index)}"
+        )
     return index[name]

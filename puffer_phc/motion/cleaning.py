@@ -15,7 +15,7 @@ from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES
 from puffer_phc.motion.legs import smoothstep, unit
 from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.resample import continuous, smooth
+from puffer_phc.motion.resample import continuous, smooth, thinned
 
 START_SECONDS = 0.25
 """s: converters put T-poses before a clip, and filters blend them into it; at most this much is cut at either end."""
@@ -208,8 +208,8 @@ def mend_hands(recording: Recording) -> Recording:
 
 
 def clean(recording: Recording) -> Recording:
-    """The recording at its own rate with everything mended that can be told from the motion alone."""
-    recording = trim_ends(recording)
+    """The recording, at 60 frames per second or a little more, with everything mended that can be told from the motion alone."""
+    recording = thinned(trim_ends(recording))
     for limb in LIMBS:
         recording = steady_twist(recording, limb)
     recording = mend_hands(recording)

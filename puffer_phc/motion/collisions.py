@@ -82,6 +82,6 @@ PAIRS = _colliding_pairs()
 
 
 def self_penetration(body_pos: Tensor, body_quat: Tensor) -> Tuple[Tensor, Tensor]:
-    """The deepest overlap of any two bodies (F,) m, not below 0, and which pair of ``PAIRS`` it is (F,), from world poses (F, B, 3) and (F, B, 4)."""
+    """The deepest overlap of any two bodies (F,) m, at least 0, and its row in ``PAIRS`` (F,), from world poses (F, B, 3) and (F, B, 4)."""
     deepest = _depths(body_pos, body_quat, PAIRS).max(dim=1)
     return deepest.values.clamp_min(0.0), deepest.indices

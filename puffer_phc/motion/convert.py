@@ -54,6 +54,8 @@ class Source(NamedTuple):
     fps: Optional[float]
     skeleton: Optional[Path]
     needs_scene: bool
+    category: str
+    """What the index calls the motion; empty without one."""
 
 
 class Dropped(NamedTuple):
@@ -74,7 +76,7 @@ class Converted(NamedTuple):
 
 
 def _index_rows(folder: Path) -> Dict[Path, Dict[str, str]]:
-    """Rows of all ``index.csv`` under ``folder`` by the file that they describe (columns file, fps, skeleton, likely_scene_or_object)."""
+    """Rows of all ``index.csv`` under ``folder`` by the file that they describe (file, fps, skeleton, category, likely_scene_or_object)."""
     rows: Dict[Path, Dict[str, str]] = {}
     for index in sorted(folder.rglob("index.csv")):
         with index.open(newline="", encoding="utf-8", errors="replace") as stream:
@@ -97,7 +99,14 @@ def _number(text: str) -> Optional[float]:
 def _source(path: Path, name: str, row: Dict[str, str]) -> Source:
     """A source from a file and the row of the index that names it."""
     skeleton = Path(row[""]) / row["skeleton"] if row.get("skeleton") else None
-    return Source(path, name, _number(row.get("fps", "")), skeleton, row.get("likely_scene_or_object", "").lower() in ("yes", "true", "1"))
+    return Source(
+        path,
+        name,
+        _number(row.get("fps", "")),
+        skeleton,
+        row.get("likely_scene_or_object", "").lower() in ("yes", "true", "1"),
+        row.get("category", ""),
+    )
 
 
 def find_sources(path: Path) -> List[Source]:
@@ -136,7 +145,7 @@ def make_jobs(sources: Sequence[Source]) -> List[List[Source]]:
     return sorted(jobs, key=lambda job: -sum(source.path.stat().st_size for source in job))
 
 
-def _load(source: Source, options: Options) -> Recording:
+def load_recording(source: Source, options: Options) -> Recording:
     """The recording in an AMC or BVH file."""
     subject = source.path.stem.split("_")[0]
     known = 60.0 if subject in SLOW_CMU_SUBJECTS else None
@@ -161,7 +170,7 @@ def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List
             if source.path.suffix.lower() == ".txt":
                 clips.append(import_deepmimic(source.path)._replace(name=source.name))
             else:
-                recordings.append(_load(source, options))
+                recordings.append(load_recording(source, options))
         except MotionFileError as error:
             dropped.append(Dropped(source.name, "unreadable", str(error)))
         except Exception as error:  # A file that nobody has thought of must not end a conversion of thousands.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from puffer_phc import rotations
+from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES, body_ids
 from puffer_phc.motion.collisions import PAIRS, self_penetration
@@ -50,6 +51,12 @@ FLOOR_TOLERANCE = 0.01
 
 SPIKE = math.radians(25.0)
 """rad away from both neighbours, which agree with each other, that makes a frame a spike."""
+
+MOST_BRIDGED = 0.1
+"""Share of a clip's frames of one joint that may be made up."""
+
+PENETRATION_STRIDE = 3
+"""Bodies inside each other are looked for in every third frame: they stay there for longer, and there are two hundred pairs."""
 
 BRIDGE_SECONDS = 0.5
 """s: a flip that is undone within this time is bridged."""
@@ -155,17 +162,27 @@ def _measure(root: Tensor, local: Tensor) -> _Measured:
 
 
 def floor_offset(lowest: Tensor) -> float:
-    """m over z = 0 of the floor that the lowest points (F,) show: their median over the frames that touch something, flights left out."""
+    """M over z = 0 of the floor that the lowest points (F,) show: their median over the frames that touch something, flights left out."""
     touching = lowest[lowest < torch.quantile(lowest, 0.25) + AIRBORNE]
     return float(touching.median())
 
 
+def _suspects(local_quats: Tensor, fps: float) -> List[int]:
+    """The joints that anywhere turn fast enough for a spike or a flip."""
+    return (steps(local_quats).amax(0) > SPIKE * 30.0 / fps).nonzero().flatten().tolist()
+
+
 def repair(clip: Clip) -> Tuple[Clip, List[str]]:
-    """The clip with spikes and short flips of joints bridged and its floor set, and what was done."""
+    """The clip with spikes and short flips of joints bridged and its floor set, and what was done.
+
+    Raises ``MotionFileError`` where more would have to be made up than mended.
+    """
     local = torch.from_numpy(clip.local_quats).clone()
     done = []
-    for joint in range(local.shape[1]):
+    for joint in _suspects(local, clip.fps):
         local[:, joint], replaced = mend_joint(local[:, joint], clip.fps)
+        if replaced > MOST_BRIDGED * clip.num_frames + 3:
+            raise MotionFileError(f"{BODY_NAMES[joint]} jumps too often: {replaced} of {clip.num_frames} frames would have to be made up")
         if replaced:
             done.append(f"{BODY_NAMES[joint]}: {replaced} frames of a flip or spike bridged")
     root = torch.from_numpy(clip.root_pos).clone()
@@ -207,9 +224,13 @@ def _unbalanced(measured: _Measured, fps: float) -> Tensor:
     return still & (outside > UNBALANCED) & (nearest > UNBALANCED)
 
 
-def _judge(figures: Inspection, unbalanced: float, repairs: Sequence[str]) -> Tuple[str, List[str]]:
-    """Verdict and reasons from the figures of a repaired clip; ``unbalanced`` is the longest time in s that it leans on nothing."""
-    scene, faults = [], []
+def _judge(figures: Inspection, unbalanced: float, repairs: Sequence[str], hopeless: Sequence[str]) -> Tuple[str, List[str]]:
+    """Verdict and reasons from the figures of a repaired clip, and what could not be repaired.
+
+    ``unbalanced`` is the longest time in s that it leans on nothing.
+    """
+    scene: List[str] = []
+    faults = list(hopeless)
     if figures.longest_flight_s > LONGEST_FLIGHT:
         scene.append(f"off the floor for {figures.longest_flight_s:.2f} s")
     if unbalanced > LONGEST_UNBALANCED:
@@ -232,13 +253,18 @@ def _judge(figures: Inspection, unbalanced: float, repairs: Sequence[str]) -> Tu
 def inspect_clip(clip: Clip) -> Tuple[Clip, Inspection]:
     """The clip, repaired where that is safe, and what was found in it."""
     offset = floor_offset(_measure(torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)).lowest)
-    clip, repairs = repair(clip)
+    repairs: List[str] = []
+    hopeless: List[str] = []
+    try:
+        clip, repairs = repair(clip)
+    except MotionFileError as error:
+        hopeless.append(str(error))
     root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
     positions, quats = forward_kinematics(root, local)
     measured = _Measured(positions, lowest_point(positions, quats).amin(-1))
     step = steps(local) * (clip.fps / 30.0)
     jump_frame, jump_joint = divmod(int(step.argmax()), step.shape[1])
-    depth, pair = self_penetration(positions, quats)
+    depth, pair = self_penetration(positions[::PENETRATION_STRIDE], quats[::PENETRATION_STRIDE])
     deepest = PAIRS[int(pair[int(depth.argmax())])].tolist()
     velocity = _gradient(root, clip.fps)
     airborne = measured.lowest > AIRBORNE
@@ -265,5 +291,5 @@ def inspect_clip(clip: Clip) -> Tuple[Clip, Inspection]:
         self_penetration_pair="–".join(BODY_NAMES[body] for body in deepest) if float(depth.max()) > 0 else "",
     )
     unbalanced = longest_run(_unbalanced(measured, clip.fps)) / clip.fps
-    verdict, reasons = _judge(figures, unbalanced, repairs)
+    verdict, reasons = _judge(figures, unbalanced, repairs, hopeless)
     return clip, figures._replace(verdict=verdict, reasons="; ".join(reasons))

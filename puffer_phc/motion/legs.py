@@ -15,7 +15,7 @@ from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
 from puffer_phc.motion.resample import smooth
 
 FULL_REACH = 0.9995
-"""Share of the straight leg's length that is ever used: beyond it the knee's angle answers infinitely fast to a change of distance."""
+"""Share of the straight leg that is ever used: beyond it the knee's angle answers infinitely fast to a change of distance."""
 
 REACH_SOFTNESS = 0.005
 """m over which a leg that comes to its full reach is slowed down, so that knees do not snap straight."""
@@ -26,7 +26,7 @@ NEAR_FLOOR = (0.03, 0.12)
 MAX_TOE_BEND = math.radians(60.0)
 
 SETTLED_PITCH = (math.radians(8.0), math.radians(25.0))
-"""rad: a resting foot that is off level by less than the first is level; one that points down by more than the second stands on its ball."""
+"""rad: a resting foot off level by less than the first is level; one that points down by more than the second stands on its ball."""
 
 LEVEL_SINE = (0.3, 0.7)
 """Sine between the foot and the vertical: steeper than the first it has no level side, flatter than the second it has."""
@@ -120,7 +120,7 @@ def soft_reach(distance: Tensor, limit: float) -> Tensor:
 
 
 def solve_leg(hip: Tensor, ankle: Tensor, hinge: Tensor, leg: Leg) -> Tuple[Tensor, Tensor]:
-    """World rotations (F, 4) of thigh and shin that bring the ankle from ``hip`` to ``ankle`` with the knee turning about ``hinge`` (F, 3 each).
+    """World rotations (F, 4) of thigh and shin with the ankle of a leg from ``hip`` at ``ankle`` and the knee about ``hinge`` (F, 3 each).
 
     The knee turns about the y axis of the thigh only. Where the ankle is out of reach the leg points at it.
     """
@@ -158,7 +158,7 @@ def _own_foot(leg: Leg, dtype: torch.dtype) -> Tensor:
 
 
 def captured_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, rest: Tensor, leg: Leg) -> Tensor:
-    """World rotation (F, 4) of the foot from ankle-to-toe direction and knee axis (F, 3 each); one with ``lifted`` (F, 1) of 0 does not roll."""
+    """World rotation (F, 4) of the foot from ankle-to-toe direction and knee axis (F, 3 each); no roll where ``lifted`` (F, 1) is 0."""
     up = toe_direction.new_tensor([0.0, 0.0, 1.0]).expand_as(toe_direction)
     level = rotations.cross(up, unit(toe_direction))
     agreement = (unit(level) * hinge).sum(-1, keepdim=True)
@@ -183,11 +183,13 @@ def _pitched(foot: Tensor, angles: Tensor) -> Tensor:
     return rotations.multiply(foot, turn)
 
 
-def solve_foot(toe_direction: Tensor, hinge: Tensor, lifted: Tensor, resting: Tensor, flat_pitch: float, rest: Tensor, leg: Leg) -> Tuple[Tensor, Tensor]:
+def solve_foot(
+    toe_direction: Tensor, hinge: Tensor, lifted: Tensor, resting: Tensor, flat_pitch: float, rest: Tensor, leg: Leg
+) -> Tuple[Tensor, Tensor]:
     """World rotations (F, 4) of foot and toes from the captured ankle-to-toe direction and knee axis (F, 3 each).
 
-    ``flat_pitch`` is how far down the performer's foot seems to point when it is flat. A foot that rests (``resting`` (F,) of 1) and is nearly
-    level is set level; one at the floor (``lifted`` (F,) of 0) does not roll, and its toes lie flat where the heel is raised.
+    ``flat_pitch`` is how far down the performer's foot seems to point when it is flat. A foot that rests (``resting`` (F,) of 1) and is
+    nearly level is set level; one at the floor (``lifted`` (F,) of 0) does not roll, and its toes lie flat where the heel is raised.
     """
     foot = _pitched(captured_foot(toe_direction, hinge, lifted[:, None], rest, leg), torch.full_like(lifted, -flat_pitch))
     pitch = foot_pitch(foot)

@@ -34,10 +34,16 @@ def smooth_rotations(quats: Tensor, sigma: float) -> Tensor:
 
 def _grid(frames: int, fps: float, target_fps: float) -> "tuple[Tensor, Tensor]":
     """For each frame of the new clock the frame before it and the fraction (…) of the way to the next."""
-    count = int(math.floor((frames - 1) / fps * target_fps + 1e-6)) + 1
+    count = math.floor((frames - 1) / fps * target_fps + 1e-6) + 1
     position = np.arange(count) * (fps / target_fps)
     before = np.minimum(np.floor(position + 1e-6).astype(np.int64), frames - 1)
     return torch.from_numpy(before), torch.from_numpy(np.clip(position - before, 0.0, 1.0)).float()
+
+
+def thinned(recording: Recording, fps: float = 60.0) -> Recording:
+    """Every n-th frame of the recording, with the largest n that leaves it at least ``fps``."""
+    stride = max(1, int(recording.fps / fps + 1e-6))
+    return recording._replace(positions=recording.positions[::stride], quats=recording.quats[::stride], fps=recording.fps / stride)
 
 
 def resample(recording: Recording, fps: float = TARGET_FPS, cutoff: float = 0.0) -> Recording:
@@ -46,7 +52,8 @@ def resample(recording: Recording, fps: float = TARGET_FPS, cutoff: float = 0.0)
     ``cutoff`` is the standard deviation in seconds of the Gaussian that takes away what the lower rate could not show.
     """
     sigma = cutoff * recording.fps
-    positions, quats = smooth(recording.positions, sigma), smooth_rotations(recording.quats, sigma)
+    positions = smooth(recording.positions, sigma)
+    quats = smooth_rotations(recording.quats, sigma) if sigma > 0 else recording.quats
     before, fraction = _grid(len(positions), recording.fps, fps)
     after = (before + 1).clamp_max(len(positions) - 1)
     weight = fraction[:, None, None]

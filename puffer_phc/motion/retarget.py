@@ -1,11 +1,11 @@
 """A recording on the performer's skeleton as a clip of the humanoid.
 
-The pelvis keeps its captured rotation and puts the middle of the hips where the scaled performer's is. The legs are solved in closed form to
-the scaled ankles (``legs``), lifted or lowered so that soles neither sink nor float. Spine, shoulders and arms are fitted to the scaled joints
-with the captured rotations as prior (``upper_body``): the humanoid's trunk is longer and its forearms are shorter than a performer's.
+The pelvis keeps its captured rotation and puts the middle of the hips where the scaled performer's is. The legs are solved in closed form
+to the scaled ankles (``legs``), lifted or lowered so that soles neither sink nor float. Spine, shoulders and arms are fitted to the scaled
+joints with the captured rotations as prior (``upper_body``): the humanoid's trunk is longer than a performer's.
 """
 
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, lowest_point
-from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
+from puffer_phc.humanoid.skeleton import OFFSETS
 from puffer_phc.motion.cleaning import clean
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.legs import (
     LEG_LENGTH,
     LEGS,
     NEAR_FLOOR,
+    Leg,
     captured_foot,
     foot_pitch,
     knee_hinge,
@@ -30,26 +31,35 @@ from puffer_phc.motion.legs import (
     solve_leg,
 )
 from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.resample import resample, smooth, smooth_rotations
+from puffer_phc.motion.resample import resample, smooth
 from puffer_phc.motion.upper_body import fit_upper_body
 
 CUTOFF = 0.016
 """s, standard deviation of the Gaussian before the rate is lowered."""
 
-STANCE_REACH = 0.996
+STANCE_REACH = 0.998
 """Share of the straight leg between hip and ankle when the leg carries a walking body and is upright: 12 to 15 degrees of knee flexion."""
 
 STANCE_SHARE = 0.975
 """The same distance as a share of the performer's longest, for performers who are never seen to walk: the median of CMU's walkers."""
 
+WALKING_SPEEDS = (0.5, 1.8)
+"""m/s of the pelvis between which people walk."""
+
 STANCE_FRAMES = 12
 """Fewer frames of upright stance than this tell nothing about a performer."""
 
-REACH = 0.9972
+REACH = 0.998
 """Share of the straight leg to which a standing leg may be stretched before the pelvis comes down instead."""
 
 CONTACT_HEIGHT = 0.06
 """m: a sole higher over the floor than this carries nothing."""
+
+WALKING_REACH = 0.9975
+"""Share of the straight leg in a walker's mid-stance."""
+
+LARGEST_RISE = 0.03
+"""m by which the pelvis of a clip goes up at most to reach it."""
 
 LARGEST_DROP = 0.06
 """m by which the pelvis comes down at most."""
@@ -89,20 +99,28 @@ def leg_reach(recording: Recording) -> Tensor:
     return torch.cat([(recording.positions[:, leg.ankle] - recording.positions[:, leg.hip]).norm(dim=-1) for leg in LEGS])
 
 
-def _stance_reach(recording: Recording) -> Tensor:
-    """(n,) m, hip-to-ankle distances in mid-stance of walking: the ankle rests under the moving pelvis and the other one is in the air."""
-    positions, fps = recording.positions, recording.fps
-    pelvis = positions[:, 0]
+def is_mid_stance(positions: Tensor, leg: Leg, other: Leg, fps: float) -> Tensor:
+    """(F,) whether ``leg`` carries a walking body: its ankle rests under the moving pelvis and the ``other`` one is in the air.
+
+    ``positions`` (F, B, 3) m are those of the joints of a performer or of the humanoid.
+    """
+    pelvis, ankle = positions[:, 0], positions[:, leg.ankle]
     velocity = torch.gradient(pelvis, spacing=1.0 / fps, dim=0)[0][:, :2]
     speed = velocity.norm(dim=-1)
-    reaches = []
-    for leg, other in (LEGS, LEGS[::-1]):
-        ankle = positions[:, leg.ankle]
-        ankle_speed = torch.gradient(ankle, spacing=1.0 / fps, dim=0)[0].norm(dim=-1)
-        ahead = ((ankle - pelvis)[:, :2] * velocity).sum(-1) / speed.clamp_min(0.1)
-        is_stance = (speed > 0.5) & (speed < 1.8) & (ankle_speed < 0.3) & (ahead.abs() < 0.1)
-        is_stance &= positions[:, other.ankle, 2] > ankle[:, 2] + 0.04
-        reaches.append((ankle - positions[:, leg.hip]).norm(dim=-1)[is_stance])
+    ankle_speed = torch.gradient(ankle, spacing=1.0 / fps, dim=0)[0].norm(dim=-1)
+    ahead = ((ankle - pelvis)[:, :2] * velocity).sum(-1) / speed.clamp_min(0.1)
+    is_walking = (speed > WALKING_SPEEDS[0]) & (speed < WALKING_SPEEDS[1])
+    is_under = (ankle_speed < 0.3) & (ahead.abs() < 0.1)
+    return is_walking & is_under & (positions[:, other.ankle, 2] > ankle[:, 2] + 0.04)
+
+
+def _stance_reach(recording: Recording) -> Tensor:
+    """(n,) m, hip-to-ankle distances in mid-stance of walking."""
+    positions = recording.positions
+    reaches = [
+        (positions[:, leg.ankle] - positions[:, leg.hip]).norm(dim=-1)[is_mid_stance(positions, leg, other, recording.fps)]
+        for leg, other in (LEGS, LEGS[::-1])
+    ]
     return torch.cat(reaches)
 
 
@@ -153,13 +171,17 @@ def _solve_legs(quats: Tensor, root: Tensor, targets: Tensor, recording: Recordi
     quats = quats.clone()
     for side, leg in enumerate(LEGS):
         ankle = targets[:, leg.ankle] + floor.lifts[:, side, None] * root.new_tensor([0.0, 0.0, 1.0])
-        hip = root + rotations.rotate(quats[:, 0], torch.as_tensor(OFFSETS[leg.hip], dtype=root.dtype).expand_as(root))
+        hip = _hips(root, quats[:, 0], leg)
         hinge = knee_hinge(recording.quats, recording.rest, leg)
-        toe_direction = possible_toe_direction(targets[:, leg.toe] - targets[:, leg.ankle], targets[:, leg.knee] - targets[:, leg.ankle], hinge)
+        toe_direction = possible_toe_direction(
+            targets[:, leg.toe] - targets[:, leg.ankle], targets[:, leg.knee] - targets[:, leg.ankle], hinge
+        )
         velocity = torch.gradient(targets[:, [leg.ankle, leg.toe]], spacing=1.0 / recording.fps, dim=0)[0]
         resting = smooth(1.0 - smoothstep(velocity.norm(dim=-1).amax(-1), *RESTING_SPEEDS), 1.0)
         lifted = smoothstep(targets[:, leg.toe, 2] + floor.lifts[:, side] - floor.height, *NEAR_FLOOR)
-        quats[:, leg.ankle], quats[:, leg.toe] = solve_foot(toe_direction, hinge, lifted, resting, performer.flat_pitch, recording.rest, leg)
+        quats[:, leg.ankle], quats[:, leg.toe] = solve_foot(
+            toe_direction, hinge, lifted, resting, performer.flat_pitch, recording.rest, leg
+        )
         quats[:, leg.hip], quats[:, leg.knee] = solve_leg(hip, ankle, hinge, leg)
     return quats
 
@@ -187,7 +209,7 @@ def _lifts(soles: Tensor, speeds: Tensor, height: float, fps: float) -> Tensor:
     resting = (above < CONTACT_HEIGHT) & (speeds < CONTACT_SPEED)
     wanted = torch.where(resting | (above < 0), -above, torch.zeros_like(above))
     softened = smooth(wanted, 0.04 * fps)
-    return torch.maximum(softened, smooth((-above).clamp_min(0.0), 0.02 * fps))
+    return torch.maximum(softened, smooth(-above, 0.02 * fps))
 
 
 def _speeds(targets: Tensor, fps: float) -> Tensor:
@@ -199,15 +221,34 @@ def _speeds(targets: Tensor, fps: float) -> Tensor:
     return torch.stack(speeds, dim=1)
 
 
+def _hips(root: Tensor, pelvis: Tensor, leg: Leg) -> Tensor:
+    """(F, 3) m, where a leg begins."""
+    return root + rotations.rotate(pelvis, torch.as_tensor(OFFSETS[leg.hip], dtype=root.dtype).expand_as(root))
+
+
+def _height_over(ankle_to_hip: Tensor, share: float) -> Tensor:
+    """(F,) m, the height of a hip over its ankle when the leg is stretched to ``share`` over the same spot; from vectors (F, 3)."""
+    return ((share * LEG_LENGTH) ** 2 - ankle_to_hip[:, :2].square().sum(-1)).clamp_min(0.0).sqrt()
+
+
+def _rise(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, fps: float) -> float:
+    """How far the pelvis of a whole clip goes up, in m, so that a walker's legs are nearly straight in mid-stance."""
+    missing = []
+    for side, (leg, other) in enumerate((LEGS, LEGS[::-1])):
+        up = _hips(root, pelvis, leg) - targets[:, leg.ankle]
+        height = up[:, 2] - floor.lifts[:, side]
+        missing.append((_height_over(up, WALKING_REACH) - height)[is_mid_stance(targets, leg, other, fps)])
+    frames = torch.cat(missing)
+    return min(max(float(torch.quantile(frames, 0.7)), 0.0), LARGEST_RISE) if len(frames) >= STANCE_FRAMES else 0.0
+
+
 def _drop(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, resting: Tensor) -> Tensor:
     """(F,) m by which the pelvis must come down so that legs whose feet rest (F, 2) can reach them; smooth in time."""
     drops = torch.zeros(len(root), 2)
     for side, leg in enumerate(LEGS):
-        hip = root + rotations.rotate(pelvis, torch.as_tensor(OFFSETS[leg.hip], dtype=root.dtype).expand_as(root))
-        away = targets[:, leg.ankle] - hip
-        away[:, 2] += floor.lifts[:, side]
-        height = ((REACH * LEG_LENGTH) ** 2 - away[:, :2].square().sum(-1)).clamp_min(0.0).sqrt()
-        drops[:, side] = torch.where(resting[:, side], (-away[:, 2] - height).clamp(0.0, LARGEST_DROP), drops[:, side])
+        up = _hips(root, pelvis, leg) - targets[:, leg.ankle]
+        over = up[:, 2] - floor.lifts[:, side] - _height_over(up, REACH)
+        drops[:, side] = torch.where(resting[:, side], over.clamp(0.0, LARGEST_DROP), drops[:, side])
     held = torch.from_numpy(maximum_filter1d(drops.amax(1).numpy(), 3))
     return smooth(held, 0.05 * 30.0)
 
@@ -220,12 +261,14 @@ def retarget(recording: Recording, performer: Performer, licence: str = "") -> C
     root = _pelvis_position(targets, recording.quats[:, 0])
     floor = Floor(float(targets[:, :, 2].min()), torch.zeros(len(root), 2))
     quats = recording.quats
-    for _ in range(2):
+    for attempt in range(2):
         soles = _soles(root, _solve_legs(quats, root, targets, recording, performer, floor))
         unlifted = soles - floor.lifts
         height = _floor_height(unlifted, speeds)
         floor = Floor(height, _lifts(unlifted, speeds, height, recording.fps))
         resting = (soles - height < CONTACT_HEIGHT) & (speeds < CONTACT_SPEED)
+        if attempt == 0:
+            root[:, 2] += _rise(root, quats[:, 0], targets, floor, recording.fps)
         root[:, 2] -= _drop(root, quats[:, 0], targets, floor, resting)
     quats = fit_upper_body(root, quats, targets, recording.rest)
     quats = _solve_legs(quats, root, targets, recording, performer, floor)

@@ -1,0 +1,93 @@
+"""What is wrong with the clips of a motion file: a table on the terminal, a TSV with every figure, and one HTML page to look through.
+
+python scripts/inspect_motions.py motions.npz
+python scripts/inspect_motions.py motions.npz --output mended.npz
+"""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from typing_extensions import Annotated
+
+from puffer_phc.errors import PhcError
+from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
+from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
+from puffer_phc.motion.inspection_page import inspection_page
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Inspect the clips of a motion file."""
+
+    motions: Annotated[Path, tyro.conf.Positional]
+    """The motion file."""
+    tsv: Optional[Path] = None
+    """Where the figures go; by default beside the motion file, ending in .tsv."""
+    html: Optional[Path] = None
+    """Where the page goes; by default beside the motion file, ending in .html."""
+    output: Optional[Path] = None
+    """A motion file for the clips that are ok or could be repaired."""
+
+
+def _inspect(clips: List[Clip]) -> Tuple[List[Clip], List[Inspection]]:
+    """Repaired clips and what was found in them."""
+    results = [inspect_clip(clip) for clip in track(clips, "inspecting")]
+    return [clip for clip, _ in results], [inspection for _, inspection in results]
+
+
+def _text(value: object) -> str:
+    """A field of the TSV."""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _tsv(inspections: List[Inspection]) -> str:
+    """One line a clip under a line of field names."""
+    lines = ["\t".join(Inspection._fields)]
+    lines += ["\t".join(_text(value) for value in inspection) for inspection in inspections]
+    return "\n".join(lines) + "\n"
+
+
+def _show(inspections: List[Inspection], console: Console) -> None:
+    """Clips that are not simply ok, and the counts."""
+    table = Table("clip", "verdict", "why")
+    for inspection in inspections:
+        if inspection.verdict != OK:
+            table.add_row(inspection.name, inspection.verdict, inspection.reasons)
+    if table.row_count:
+        console.print(table)
+    for verdict, count in Counter(inspection.verdict for inspection in inspections).most_common():
+        console.print(f"{count:6d} {verdict}")
+
+
+def main() -> int:
+    """Parse the command line and inspect."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    torch.set_num_threads(1)
+    console = Console()
+    try:
+        clips, inspections = _inspect(load_motion_file(arguments.motions))
+        _show(inspections, console)
+        tsv, page = arguments.tsv or arguments.motions.with_suffix(".tsv"), arguments.html or arguments.motions.with_suffix(".html")
+        tsv.write_text(_tsv(inspections), encoding="utf-8")
+        page.write_text(inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"), encoding="utf-8")
+        console.print(f"{tsv}\n{page}", markup=False)
+        if arguments.output:
+            kept = [clip for clip, inspection in zip(clips, inspections) if inspection.verdict in (OK, REPAIRED)]
+            save_motion_file(arguments.output, kept)
+            console.print(f"{len(kept)} clips: {arguments.output}", markup=False)
+    except (PhcError, OSError) as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""How near converted clips are to their originals: every figure that docs/motion.md states, from the files alone.
+
+    python scripts/measure_retargeting.py motions.npz DATA/cmu --table clips.tsv
+
+Position error: distance between the humanoid's joints and the performer's, whose joints are scaled about the origin by one factor per
+performer (hip-to-ankle ratio) and moved up or down by one height per clip; mean over frames and joints. Over ASF/AMC clips only: the Daz
+conversion puts every performer on one skeleton.
+Knee flexion: 180 degrees less the angle hip-knee-ankle, in frames in which a walker's ankle rests under the pelvis and the other one is in
+the air. The clips that count as walks are those an index.csv calls so, or without one all in which somebody walks.
+"""
+
+import math
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from typing_extensions import Annotated
+
+from puffer_phc import rotations
+from puffer_phc.errors import MotionFileError, PhcError
+from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
+from puffer_phc.humanoid.skeleton import body_ids
+from puffer_phc.motion.cleaning import trim_ends
+from puffer_phc.motion.convert import Options, Source, find_sources, load_recording, make_jobs
+from puffer_phc.motion.file import Clip, load_motion_file
+from puffer_phc.motion.legs import LEGS, unit
+from puffer_phc.motion.recording import Recording
+from puffer_phc.motion.resample import resample
+from puffer_phc.motion.retarget import is_mid_stance, measure_performer
+
+JOINTS = (
+    *("L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle", "L_Toe", "R_Toe", "Head"),
+    *("L_Shoulder", "R_Shoulder", "L_Elbow", "R_Elbow", "L_Wrist", "R_Wrist", "Chest"),
+)
+"""The joints compared; the last is where CMU's thorax bone begins, another place of the spine than the humanoid's."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure converted clips against their originals."""
+
+    motions: Annotated[Path, tyro.conf.Positional]
+    """The motion file."""
+    originals: Annotated[Path, tyro.conf.Positional]
+    """The folder it was converted from."""
+    table: Optional[Path] = None
+    """A file for the figures of every clip, tab separated."""
+    subjects: str = "16,127"
+    """Performers whose knees are reported, as the first part of clip names."""
+
+
+class Measured(NamedTuple):
+    """The figures of one clip."""
+
+    name: str
+    category: str
+    is_amc: bool
+    error_cm: np.ndarray
+    """(J,) mean over frames of each joint of ``JOINTS``."""
+    sunk_share: float
+    largest_jump_deg: float
+    knee_deg: float
+    """Median geometric knee flexion in mid-stance; NaN where nobody walks."""
+    knee_joint_deg: float
+    """The same as the knee's own coordinate about its axis, which is 0 in the zero pose."""
+
+
+def _knees(positions: Tensor, local: Tensor, fps: float) -> "tuple[float, float]":
+    """Median flexion in degrees in mid-stance, geometric and as the joint's coordinate."""
+    geometric: List[Tensor] = []
+    coordinates: List[Tensor] = []
+    for leg, other in (LEGS, LEGS[::-1]):
+        mask = is_mid_stance(positions, leg, other, fps)
+        thigh, shin = unit(positions[:, leg.knee] - positions[:, leg.hip]), unit(positions[:, leg.ankle] - positions[:, leg.knee])
+        geometric.append(torch.acos((thigh * shin).sum(-1).clamp(-1.0, 1.0))[mask])
+        coordinates.append(rotations.to_rotation_vector(local[:, leg.knee])[:, 1][mask])
+    angles, turns = torch.cat(geometric), torch.cat(coordinates)
+    if len(angles) == 0:
+        return math.nan, math.nan
+    return math.degrees(float(angles.median())), math.degrees(float(turns.median()))
+
+
+def measure_clip(clip: Clip, recording: Recording, scale: float, category: str) -> Measured:
+    """The figures of a clip and the recording it was made from."""
+    root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
+    positions, quats = forward_kinematics(root, local)
+    original = resample(trim_ends(recording), clip.fps).positions * scale
+    if len(original) != len(positions):
+        raise MotionFileError(
+            f"clip '{clip.name}': {len(positions)} frames, its original has {len(original)} at {clip.fps:g} frames per second"
+        )
+    joints = body_ids(JOINTS)
+    away = (positions - original)[:, joints]
+    away[..., 2] -= away[..., 2].mean()
+    step = rotations.angle(rotations.multiply(rotations.conjugate(local[:-1]), local[1:]))
+    return Measured(
+        clip.name,
+        category,
+        recording.source.startswith("ASF"),
+        away.norm(dim=-1).mean(0).numpy() * 100.0,
+        float((lowest_point(positions, quats).amin(-1) < -0.02).float().mean()),
+        math.degrees(float(step.max())) * clip.fps / 30.0,
+        *_knees(positions, local, clip.fps),
+    )
+
+
+def _measure_job(sources: Sequence[Source], clips: Dict[str, Clip]) -> List[Measured]:
+    """The figures of all clips made of the files of one job; performers are measured on the same files as in the conversion."""
+    performers: Dict[str, List[Recording]] = defaultdict(list)
+    for source in sources:
+        if source.needs_scene or source.path.suffix.lower() == ".txt":
+            continue
+        try:
+            recording = load_recording(source, Options())
+        except MotionFileError:
+            continue
+        performers[recording.skeleton].append(recording)
+    categories = {source.name: source.category for source in sources}
+    measured = []
+    for group in performers.values():
+        scale = measure_performer(group).scale
+        found = [recording for recording in group if recording.name in clips]
+        measured += [measure_clip(clips[one.name], one, scale, categories[one.name]) for one in found]
+    return measured
+
+
+def _row(values: Sequence[float], digits: int) -> List[str]:
+    """Median, 90th percentile and maximum as text."""
+    return [f"{value:.{digits}f}" for value in (np.median(values), np.quantile(values, 0.9), max(values))]
+
+
+def _show(measured: Sequence[Measured], subjects: Sequence[str], console: Console) -> None:
+    """The table of figures over all clips."""
+    amc = [clip for clip in measured if clip.is_amc]
+    table = Table("figure", "clips", "median", "p90", "max", title="Converted clips against their originals")
+    if amc:
+        table.add_row(
+            f"mean distance of {len(JOINTS)} joints, ASF/AMC (cm)", str(len(amc)), *_row([clip.error_cm.mean() for clip in amc], 2)
+        )
+        table.add_row(
+            f"the same of {len(JOINTS) - 1}, thorax left out (cm)", str(len(amc)), *_row([clip.error_cm[:-1].mean() for clip in amc], 2)
+        )
+    table.add_row(
+        "frames more than 2 cm inside the floor (%)", str(len(measured)), *_row([100.0 * clip.sunk_share for clip in measured], 2)
+    )
+    table.add_row("largest turn of a joint in 1/30 s (degrees)", str(len(measured)), *_row([clip.largest_jump_deg for clip in measured], 1))
+    for subject in subjects:
+        own = [clip for clip in measured if clip.name.split("_")[0] == subject and not math.isnan(clip.knee_deg)]
+        walks = [clip for clip in own if clip.category in ("", "walk")]
+        if walks:
+            table.add_row(
+                f"knee in mid-stance, {subject}, geometric (degrees)", str(len(walks)), *_row([clip.knee_deg for clip in walks], 1)
+            )
+            table.add_row(
+                f"knee in mid-stance, {subject}, joint (degrees)", str(len(walks)), *_row([clip.knee_joint_deg for clip in walks], 1)
+            )
+    console.print(table)
+    if amc:
+        means = np.mean([clip.error_cm for clip in amc], axis=0)
+        console.print("  ".join(f"{joint} {error:.1f}" for joint, error in zip(JOINTS, means)))
+
+
+def _write(measured: Sequence[Measured], path: Path) -> None:
+    """One line a clip."""
+    lines = ["\t".join(("clip", "error_cm", "sunk_share", "largest_jump_deg", "knee_deg", "knee_joint_deg", *JOINTS))]
+    for clip in sorted(measured, key=lambda one: one.name):
+        figures = (clip.error_cm.mean(), clip.sunk_share, clip.largest_jump_deg, clip.knee_deg, clip.knee_joint_deg, *clip.error_cm)
+        lines.append("\t".join((clip.name, *(f"{figure:.4g}" for figure in figures))))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main() -> int:
+    """Parse the command line and measure."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    torch.set_num_threads(1)
+    console = Console()
+    try:
+        clips = {clip.name: clip for clip in load_motion_file(arguments.motions)}
+        measured = [figures for job in make_jobs(find_sources(arguments.originals)) for figures in _measure_job(job, clips)]
+    except PhcError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 2
+    if not measured:
+        console.print(f"error: no clip of '{arguments.motions}' was made of a file in '{arguments.originals}'", style="red", markup=False)
+        return 2
+    _show(measured, arguments.subjects.split(","), console)
+    if arguments.table:
+        _write(measured, arguments.table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

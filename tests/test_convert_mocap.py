@@ -1,0 +1,130 @@
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mocap_files import amc_frame, bvh_text, real_archive, squat_frames, write_asf_amc
+
+from puffer_phc.errors import MotionFileError
+from puffer_phc.motion.convert import Options, convert, convert_job, find_sources, make_jobs
+from puffer_phc.motion.file import load_motion_file
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "convert_mocap_data.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Good files of three kinds of trouble and bad ones."""
+    write_asf_amc(tmp_path / "77", squat_frames(), "77_01")
+    write_asf_amc(tmp_path / "77", squat_frames(61), "77_02")
+    write_asf_amc(tmp_path / "77", [amc_frame(1)], "77_03")
+    (tmp_path / "77" / "77_04.amc").write_text("")
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "lost_01.amc").write_text("1\nroot 0 0 0 0 0 0\n")
+    (tmp_path / "stand.bvh").write_text(bvh_text([((0.0, 95.0, 0.0), {})] * 90))
+    (tmp_path / "broken.bvh").write_bytes(b"\x80\x04\x95\x00cos\nsystem\n")
+    (tmp_path / "notes.txt").write_text("not a motion")
+    return tmp_path
+
+
+def convert_all(path, **options):
+    return [part for _, part in convert(make_jobs(find_sources(path)), Options(**options), processes=1)]
+
+
+def test_good_files_are_converted_and_bad_ones_named(folder):
+    parts = convert_all(folder)
+    clips = {clip.name for part in parts for clip in part.clips}
+    dropped = {entry.name: entry for part in parts for entry in part.dropped}
+    assert clips == {"77_01", "77_02", "stand"}
+    assert set(dropped) == {"77_03", "77_04", "lost_01", "broken", "notes"}
+    assert all(entry.kind == "unreadable" and entry.reason for entry in dropped.values())
+    assert "1 frame" in dropped["77_03"].reason and "no ASF skeleton" in dropped["lost_01"].reason
+
+
+def test_index_gives_rates_and_marks_scenes(folder):
+    with (folder / "index.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("clip", "file", "skeleton", "fps", "likely_scene_or_object"))
+        rows.writerow(("77_01", "77/77_01.amc", "77/77.asf", "60", ""))
+        rows.writerow(("77_02", "77/77_02.amc", "77/77.asf", "120", "yes"))
+    parts = convert_all(folder / "77")
+    assert [part.clips for part in parts if part.clips] != []
+    parts = convert_all(folder)
+    clips = {clip.name: clip for part in parts for clip in part.clips}
+    assert clips["77_01"].duration == pytest.approx(2.0, abs=0.04)
+    assert "77_02" not in clips
+    assert any(entry.kind == "needs a scene" for part in parts for entry in part.dropped if entry.name == "77_02")
+    assert any(clip.name == "77_02" for part in convert_all(folder, keep_all=True) for clip in part.clips)
+
+
+def test_rate_of_the_command_line_wins(folder):
+    clips = {clip.name: clip for part in convert_all(folder, fps=30.0) for clip in part.clips}
+    assert clips["77_01"].num_frames == 121
+
+
+def test_names_are_unique(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "stand.bvh").write_text(bvh_text([((0.0, 95.0, 0.0), {})] * 3))
+    assert [source.name for source in find_sources(tmp_path)] == ["a_stand", "b_stand"]
+
+
+def test_nothing_to_convert_is_an_error(tmp_path):
+    with pytest.raises(MotionFileError, match="no motion files"):
+        find_sources(tmp_path)
+    with pytest.raises(MotionFileError, match="does not exist"):
+        find_sources(tmp_path / "nowhere")
+
+
+def test_script_writes_the_file_and_tells_what_was_left_out(folder, tmp_path):
+    output = tmp_path / "out.npz"
+    report = tmp_path / "dropped.tsv"
+    command = [sys.executable, str(SCRIPT), str(folder), str(output), "--processes", "2", "--report", str(report)]
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert [clip.name for clip in load_motion_file(output)] == ["77_01", "77_02", "stand"]
+    assert "5 left out" in result.stdout and "lost_01" in result.stdout
+    assert len(report.read_text().splitlines()) == 5
+
+
+def test_script_ends_with_one_line_on_a_missing_folder(tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "nowhere"), str(tmp_path / "out.npz")]
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    assert result.returncode == 2
+    assert "does not exist" in result.stdout and "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def real_folder(tmp_path_factory):
+    """A few real clips."""
+    archive = real_archive("cmu_train.tar.zst")
+    if shutil.which("tar") is None or shutil.which("zstd") is None:
+        pytest.skip("tar or zstd is not installed")
+    folder = tmp_path_factory.mktemp("cmu")
+    wanted = ["index.csv"] + [f"asfamc/{name}" for name in ("16/16.asf", "16/16_15.amc", "16/16_01.amc", "05/05.asf", "05/05_06.amc")]
+    names = subprocess.run(["tar", "--zstd", "-tf", str(archive)], capture_output=True, text=True, check=True).stdout.split()
+    members = [name for name in names if any(name.endswith(one) for one in wanted)]
+    subprocess.run(["tar", "--zstd", "-xf", str(archive), "-C", str(folder), *members], check=True)
+    return folder
+
+
+def test_real_clips_are_accepted_fast_and_on_the_floor(real_folder):
+    sources = find_sources(real_folder)
+    convert_job(sources[:1], Options())
+    begin = time.process_time()
+    part = convert_job(sources, Options())
+    elapsed = time.process_time() - begin
+    assert {clip.name for clip in part.clips} == {"16_15", "16_01", "05_06"}
+    seconds = sum(clip.duration for clip in part.clips)
+    assert seconds / elapsed > 10.0  # a tenth of what a quiet machine does
+    for inspection in part.inspections:
+        assert inspection.largest_jump_deg < 60.0
+        assert inspection.sunk_share < 0.1
+    walk = next(clip for clip in part.clips if clip.name == "16_15")
+    assert 0.85 < float(np.median(walk.root_pos[:, 2])) < 1.0
