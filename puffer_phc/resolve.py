@@ -48,7 +48,7 @@ def choose_device(config: Config) -> torch.device:
 def resolve(config: Config, device: torch.device) -> Config:
     """``config`` with a number for everything automatic, checked as a whole.
 
-    Only ``env.action_scale`` may stay None: there it means the original's mixed scales.
+    Only ``env.action_scale`` may stay None, where it means the original's mixed scales, and what the play mode settles by the display.
     Raises ConfigError with both numbers where sizes do not divide.
     """
     on_gpu = device.type == "cuda"

@@ -1,0 +1,345 @@
+"""A policy that plays clips, steered by commands: the one owner of state behind window, page, video and plain text."""
+
+import logging
+import queue
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.env.terminations import tracking_error
+from puffer_phc.errors import ConfigError, PhcError
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.view.commands import SPEEDS, command
+from puffer_phc.view.session import CameraPlace, Frame, Recorder, Settings
+
+_MOST_STEPS = 8
+"""Control steps taken at a time at most: what a slow machine can't keep up with is dropped, so that commands stay quick."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Playlist:
+    """Which clip each row plays: all clips in turn, or one for all. Fulfils ``motion.sampler.Sampler``.
+
+    In turn, row i begins with clip i and goes on to the next when its clip is over or lost. With one clip, rows begin spread over it, so
+    that they differ, and start over at its beginning.
+    """
+
+    def __init__(self, motions: MotionLibrary, num_envs: int, clip: Optional[str], seed: int) -> None:
+        self._motions, self._num_envs = motions, num_envs
+        self._generator = torch.Generator().manual_seed(seed)
+        self.shared_counts: List[Tensor] = []
+        self.counts = {"finished": 0, "lost": 0}
+        self.choose(clip)
+
+    def choose(self, clip: Optional[str]) -> None:
+        """One clip for all rows, by name, or all clips in turn. Raises ConfigError for a name that no clip has."""
+        if clip is not None and clip not in self._motions.names:
+            raise ConfigError(f"no clip is called '{clip}'; there are {_some(self._motions.names)}")
+        self.clip = clip
+        rows = torch.arange(self._num_envs)
+        self._set(rows % self._motions.num_clips if clip is None else torch.full_like(rows, self._motions.names.index(clip)))
+
+    def shift(self, by: int) -> None:
+        """Every row goes ``by`` clips on."""
+        if self.clip is not None:
+            self.clip = self._motions.names[(self._motions.names.index(self.clip) + by) % self._motions.num_clips]
+        self._set((self._clip_ids.cpu() + by) % self._motions.num_clips)
+
+    def shuffle(self) -> None:
+        """Every row gets a clip at random; from there on, clips come in turn."""
+        self.clip = None
+        self._set(torch.randint(self._motions.num_clips, (self._num_envs,), generator=self._generator))
+
+    def restart(self) -> None:
+        """The same clips again from their beginnings, or spread as at first."""
+        self._set(self._clip_ids.cpu())
+
+    def _set(self, clip_ids: Tensor) -> None:
+        self._clip_ids = clip_ids.to(self._motions.device)
+        self._starts = torch.zeros(self._num_envs, device=self._motions.device)
+        if self.clip is not None:
+            frames = self._motions.num_frames[self._clip_ids].float()
+            rows = torch.arange(self._num_envs, device=self._motions.device)
+            self._starts = (frames * rows / self._num_envs).floor().clamp_max(frames - 2) / self._motions.fps
+
+    def draw(self) -> Tuple[Tensor, Tensor]:
+        """What every row plays from where, (N,) and (N,) s."""
+        return self._clip_ids, self._starts
+
+    def record(self, done: Tensor, failed: Tensor, clip_ids: Tensor, times: Tensor) -> None:
+        """Rows whose episode ended go on to the next clip, or back to the start of the only one."""
+        lost, ended = int((done & failed).sum()), int(done.sum())
+        self.counts["lost"] += lost
+        self.counts["finished"] += ended - lost
+        self._starts = self._starts.masked_fill(done, 0.0)
+        if self.clip is None:
+            self._clip_ids = torch.where(done, (self._clip_ids + 1) % self._motions.num_clips, self._clip_ids)
+
+    def record_evaluation(self, failed_clips: Tensor) -> None:
+        """Nothing to learn."""
+
+    def update(self) -> None:
+        """Nothing to learn."""
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Nothing to take over."""
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:12])
+    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
+
+
+class PlaySession:
+    """N humanoids that a policy moves, and what a person can do to them; fulfils ``view.session.Session``.
+
+    ``load_policy`` makes a policy of a checkpoint and raises a PhcError for one that does not fit; ``make_recorder`` opens a video file.
+    Only ``post`` may be called from other threads.
+    """
+
+    def __init__(
+        self,
+        env: ImitationEnv,
+        policy: PHCPolicy,
+        playlist: Playlist,
+        checkpoint: Path,
+        load_policy: Callable[[Path], PHCPolicy],
+        make_recorder: Callable[[], Recorder],
+        settings: Settings,
+        push_speed: float,
+    ) -> None:
+        self._env, self._policy, self._playlist = env, policy, playlist
+        self._checkpoint, self._load_policy, self._make_recorder = checkpoint, load_policy, make_recorder
+        self._checkpoint_time = checkpoint.stat().st_mtime_ns
+        self._push_speed = push_speed
+        self._recorder: Optional[Recorder] = None
+        self._posted: queue.SimpleQueue[Tuple[str, Any]] = queue.SimpleQueue()
+        self._debt = 0.0
+        self._message = ""
+        self.control_dt = env.control_dt
+        self.clip_names: Sequence[str] = env.motions.names
+        self.settings = settings._replace(clip=playlist.clip)
+        self.is_over = False
+        self.camera: Optional[CameraPlace] = None
+
+    def post(self, name: str, value: Any = None) -> None:
+        """Ask for a command of ``COMMANDS``, from any thread; toggles flip where ``value`` is None."""
+        self._posted.put((name, value))
+
+    def advance(self, seconds: float) -> int:
+        """Obey what was posted, and play on for ``seconds`` of a clock on the wall; returns the control steps taken."""
+        self.obey()
+        if self.settings.paused:
+            self._debt = 0.0
+            return 0
+        self._debt += seconds * self.settings.speed
+        steps = min(int(self._debt / self.control_dt + 1e-6), _MOST_STEPS)
+        for _ in range(steps):
+            self.step()
+        self._debt = min(self._debt - steps * self.control_dt, self.control_dt)
+        return steps
+
+    def obey(self) -> None:
+        """Carry out what was posted, in order; what a command can't do becomes the message on the screen."""
+        while not self._posted.empty():
+            name, value = self._posted.get()
+            try:
+                self._carry_out(name, value)
+            except PhcError as error:
+                self._say(str(error))
+
+    def _carry_out(self, name: str, value: Any) -> None:
+        if command(name).kind == "toggle":
+            value = not getattr(self.settings, name) if value is None else bool(value)
+            if value != getattr(self.settings, name):
+                self._switch(name, value)
+        elif command(name).kind == "action":
+            getattr(self, f"_{name}")()
+        else:
+            getattr(self, f"_choose_{name}")(value)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One control step of every humanoid; a recording gets its picture."""
+        observation = self._env.result.observation
+        action = self._policy.mean_action(observation)
+        if self.settings.sampled:
+            action = action + self._policy.log_std.exp() * torch.randn_like(action)
+        self._env.step(action)
+        if self._recorder is not None:
+            self._record()
+
+    def frame(self) -> Frame:
+        """The present instant, on the CPU."""
+        env = self._env
+        error = tracking_error(env.simulator.body, env.reference.body).mean(-1)
+        start = env.motions.at(env.clip_ids, torch.zeros_like(env.times)).body.pos[:, 0]
+        tensors = (
+            *env.simulator.body[:2],
+            *env.reference.body[:2],
+            env.next_reference.body.pos,
+            start * start.new_tensor([1.0, 1.0, 0.0]),
+            error,
+            env.times,
+            env.motions.durations[env.clip_ids],
+        )
+        names = tuple(str(self.clip_names[index]) for index in env.clip_ids.tolist())
+        return Frame(*(tensor.detach().cpu().clone() for tensor in tensors), clips=names)
+
+    def status(self) -> Tuple[Tuple[str, str], ...]:
+        """(what, value) lines for the screen."""
+        frame, settings, counts = self.frame(), self.settings, self._playlist.counts
+        one = settings.humanoid
+        lines = [
+            ("clip", f"{frame.clips[one]}, {float(frame.times[one]):.1f} of {float(frame.durations[one]):.1f} s"),
+            ("error", f"{1000.0 * float(frame.errors[one]):.0f} mm"),
+            ("humanoid", f"{one + 1} of {frame.num_humanoids}"),
+            ("to the end / lost", f"{counts['finished']} / {counts['lost']}"),
+            ("speed", f"{'paused, ' if settings.paused else ''}{settings.speed:g}×"),
+            ("actions", "with noise" if settings.sampled else "mean"),
+            ("checkpoint", self._checkpoint.name + (", a newer one is there" if self._newest() is not None else "")),
+        ]
+        if settings.recording:
+            lines.append(("recording", "on"))
+        if self._message:
+            lines.append(("last", self._message))
+        return tuple(lines)
+
+    def close(self) -> None:
+        """Finish a recording and free the simulator."""
+        if self._recorder is not None:
+            self._switch("recording", False)
+        self._env.close()
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that ended so far."""
+        return sum(self._playlist.counts.values())
+
+    def _say(self, message: str) -> None:
+        self._message = message
+        _logger.info("%s", message)
+
+    def _switch(self, name: str, value: bool) -> None:
+        if name == "recording" and value:
+            self._recorder = self._make_recorder()
+        elif name == "recording":
+            recorder, self._recorder = self._recorder, None
+            if recorder is not None:
+                self._say(f"recorded {recorder.close()}")
+        self.settings = self.settings._replace(**{name: value})
+
+    def _record(self) -> None:
+        try:
+            assert self._recorder is not None
+            self._recorder.add(self.frame(), self.settings)
+        except (PhcError, OSError) as error:
+            self._cancel_recording()
+            self._say(f"recording stopped: {error}")
+
+    def _cancel_recording(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        self.settings = self.settings._replace(recording=False)
+        if recorder is not None:
+            recorder.cancel()
+            self._say("recording discarded")
+
+    def _step(self) -> None:
+        self.settings = self.settings._replace(paused=True)
+        self.step()
+
+    def _slower(self) -> None:
+        self._choose_speed(max((speed for speed in SPEEDS if speed < self.settings.speed), default=SPEEDS[0]))
+
+    def _faster(self) -> None:
+        self._choose_speed(min((speed for speed in SPEEDS if speed > self.settings.speed), default=SPEEDS[-1]))
+
+    def _choose_speed(self, value: float) -> None:
+        self.settings = self.settings._replace(speed=min(max(float(value), SPEEDS[0]), SPEEDS[-1]))
+
+    def _reset(self) -> None:
+        self._playlist.restart()
+        self._begin()
+
+    def _begin(self) -> None:
+        """New episodes as the playlist has them."""
+        self._env.reset()
+        self.settings = self.settings._replace(clip=self._playlist.clip)
+
+    def _previous_clip(self) -> None:
+        self._playlist.shift(-1)
+        self._begin()
+
+    def _next_clip(self) -> None:
+        self._playlist.shift(1)
+        self._begin()
+
+    def _shuffle(self) -> None:
+        self._playlist.shuffle()
+        self._begin()
+
+    def _choose_clip(self, value: Optional[str]) -> None:
+        self._playlist.choose(value)
+        self._begin()
+
+    def _choose_humanoid(self, value: int) -> None:
+        self.settings = self.settings._replace(humanoid=int(value) % self._env.num_envs)
+
+    def _previous_humanoid(self) -> None:
+        self._choose_humanoid(self.settings.humanoid - 1)
+
+    def _next_humanoid(self) -> None:
+        self._choose_humanoid(self.settings.humanoid + 1)
+
+    def _colours(self) -> None:
+        self.settings = self.settings._replace(colour_shift=self.settings.colour_shift + 1)
+
+    def _push(self) -> None:
+        angle = 2.0 * torch.pi * torch.rand(self._env.num_envs, device=self._env.device)
+        velocity = self._push_speed * torch.stack((angle.cos(), angle.sin(), torch.zeros_like(angle)), dim=-1)
+        self._env.simulator.push(torch.ones_like(self._env.diverged), velocity)
+        self._say(f"pushed by {self._push_speed:g} m/s")
+
+    def _newest(self) -> Optional[Path]:
+        """The newest checkpoint beside the one that plays, if it was written later."""
+        try:
+            times = [(path.stat().st_mtime_ns, path) for path in self._checkpoint.parent.glob("*.pt")]
+        except OSError:
+            return None
+        newest = max(times, default=(0, self._checkpoint))
+        return newest[1] if newest[0] > self._checkpoint_time else None
+
+    def _newer_checkpoint(self) -> None:
+        path = self._newest()
+        if path is None:
+            self._say(f"no newer checkpoint than {self._checkpoint.name}")
+            return
+        written = path.stat().st_mtime_ns
+        self._policy = self._load_policy(path)
+        self._checkpoint, self._checkpoint_time = path, written
+        self._say(f"playing {path.name}")
+
+    def _progress(self) -> None:
+        frame = self.frame()
+        for index, clip in enumerate(frame.clips):
+            time, error = float(frame.times[index]), 1000.0 * float(frame.errors[index])
+            _logger.info("%3d  %-24s %6.2f of %.2f s  error %.0f mm", index + 1, clip, time, float(frame.durations[index]), error)
+
+    def _camera(self) -> None:
+        if self.camera is None:
+            self._say("no camera here")
+        else:
+            position, look_at = (", ".join(f"{value:.2f}" for value in point) for point in self.camera)
+            self._say(f"camera at ({position}) looks at ({look_at})")
+
+    def _quit(self) -> None:
+        self.is_over = True

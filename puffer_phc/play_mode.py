@@ -1,0 +1,135 @@
+"""The play mode: from options to a session and the front end that shows it."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Callable
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from puffer_phc import build
+from puffer_phc.config import Config
+from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.errors import BackendError
+from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.play import Playlist, PlaySession
+from puffer_phc.view.display import choose_viewer, why_no_window
+from puffer_phc.view.session import Recorder, Settings
+from puffer_phc.view.video import VideoRecorder
+
+_NUM_ENVS = {"web": 16, "native": 4, "video": 4, "none": 16}
+"""Humanoids where play.num_envs is auto."""
+
+_logger = logging.getLogger(__name__)
+
+
+def play(config: Config, device: torch.device, checkpoint: Path, output: Path) -> int:
+    """Show the policy of ``checkpoint`` as [play] asks; ``config`` is resolved. Files go to the folder ``output``."""
+    viewer, reason = choose_viewer(config.play.viewer)
+    show = _FRONT_ENDS[viewer]
+    motions = build.load_motions(config.env, device)
+    if reason:
+        _logger.info("%s", reason)
+    return show(config, lambda: open_session(config, motions, checkpoint, output, viewer), output)
+
+
+def open_session(config: Config, motions: MotionLibrary, checkpoint: Path, output: Path, viewer: str) -> PlaySession:
+    """Environment, policy and session for a viewer."""
+    options, device = config.play, motions.device
+    num_envs = options.num_envs or (1 if options.clip and viewer in ("video", "none") else _NUM_ENVS[viewer])
+    playlist = Playlist(motions, num_envs, options.clip, config.train.seed)
+    simulator = build.make_simulator(config.env, num_envs, device)
+    env = ImitationEnv(simulator, motions, playlist, config.env, options.reset_distance or None)
+
+    def load(path: Path) -> PHCPolicy:
+        policy = build.make_policy(config, env.observation_size, env.action_size, device)
+        build.restore_policy(policy, load_checkpoint(path), path)
+        return policy
+
+    def record() -> Recorder:
+        path = output / f"recording_{time.strftime('%Y%m%d_%H%M%S')}.mp4"
+        return VideoRecorder(path, config.video.width, config.video.height, 1.0 / env.control_dt)
+
+    settings = Settings(sampled=not options.deterministic)
+    return PlaySession(env, load(checkpoint), playlist, checkpoint, load, record, settings, options.push_speed)
+
+
+Opener = Callable[[], PlaySession]
+
+
+def show_native(config: Config, opened: Opener, output: Path) -> int:
+    """MuJoCo's window until it is closed."""
+    why_not = why_no_window()
+    if why_not is not None:
+        raise BackendError(f"play.viewer native can't open a window: {why_not}; choose web or video")
+    from puffer_phc.view.native import Window
+
+    session = opened()
+    window = Window(session)
+    try:
+        window.run()
+    finally:
+        window.close()
+        session.close()
+    return 0
+
+
+def show_web(config: Config, opened: Opener, output: Path) -> int:
+    """A web page until Ctrl-C or its button."""
+    from puffer_phc.view.web import WebPage, check_port
+
+    check_port(config.play.host, config.play.port)
+    session = opened()
+    page = WebPage(session, config.play.host, config.play.port)
+    Console().print(f"watch at {page.url} · Ctrl-C ends", highlight=False, soft_wrap=True)
+    try:
+        page.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        page.close()
+        session.close()
+    return 0
+
+
+def show_video(config: Config, opened: Opener, output: Path) -> int:
+    """A file of ``video.seconds``, one tile a humanoid."""
+    options = config.video
+    path = Path(options.path) if options.path else output / f"play_{time.strftime('%Y%m%d_%H%M%S')}.mp4"
+    session = opened()
+    fps = 1.0 / session.control_dt
+    num_tiles = session.frame().num_humanoids
+    recorder = VideoRecorder(path, options.width, options.height, fps, range(num_tiles))
+    console = Console()
+    try:
+        for _ in track(range(round(options.seconds * fps)), "drawing", console=console, transient=True):
+            session.step()
+            recorder.add(session.frame(), session.settings)
+    except BaseException:
+        recorder.cancel()
+        raise
+    finally:
+        session.close()
+    console.print(f"wrote {recorder.close()}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def show_text(config: Config, opened: Opener, output: Path) -> int:
+    """No picture: every clip once (or the chosen one), a line for each humanoid now and then."""
+    session = opened()
+    wanted = len(session.clip_names) if config.play.clip is None else session.frame().num_humanoids
+    try:
+        while session.num_episodes < wanted:
+            session.step()
+    finally:
+        for what, value in session.status():
+            Console().print(f"{what}: {value}", highlight=False, soft_wrap=True)
+        session.close()
+    return 0
+
+
+_FRONT_ENDS = {"native": show_native, "web": show_web, "video": show_video, "none": show_text}
