@@ -163,9 +163,20 @@ def evaluate(arguments: Arguments) -> int:
     return 0
 
 
+def play(arguments: Arguments) -> int:
+    """Show a checkpoint's policy moving: in a window, on a web page, in a video."""
+    from puffer_phc.play_mode import play as show  # viewers are loaded by those who watch
+
+    if arguments.checkpoint_path is None:
+        raise ConfigError("--mode play needs a checkpoint: -c FILE (a run's latest.pt; none comes along in sample_data)")
+    check_writable(arguments.output)
+    session = open_session(arguments)
+    return show(session.config, session.device, arguments.checkpoint_path, arguments.output)
+
+
 def not_yet(arguments: Arguments) -> int:
     """The modes that this version does not have."""
-    raise ConfigError(f"--mode {arguments.mode} comes in the next version; this one has train and eval")
+    raise ConfigError(f"--mode {arguments.mode} comes in the next version; this one has train, eval and play")
 
 
 def check_writable(folder: Path) -> None:
@@ -212,7 +223,7 @@ def _trackers(arguments: Arguments, run_dir: Path, options: Dict[str, Any]) -> L
     return trackers
 
 
-_MODES: Dict[str, Callable[[Arguments], int]] = {"train": train, "eval": evaluate, "play": not_yet, "sweep": not_yet}
+_MODES: Dict[str, Callable[[Arguments], int]] = {"train": train, "eval": evaluate, "play": play, "sweep": not_yet}
 
 
 if __name__ == "__main__":

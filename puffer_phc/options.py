@@ -21,8 +21,11 @@ from puffer_phc.config import Config
 from puffer_phc.errors import ConfigError
 from puffer_phc.resources import is_installed, resource_root
 
-ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "checkpoint_path"}
+ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "checkpoint_path", "viewer": "play.viewer"}
 """Short names on the command line."""
+
+SHIPPED_POLICY = Path("sample_data") / "policy.pt"
+"""What play shows where no checkpoint is named, in the folder of config.ini."""
 
 POLICY_ENV_FIELDS = (
     "physics_rate",
@@ -57,7 +60,7 @@ class Arguments(Config):
     config: Optional[Path] = None
     """INI file with options; auto: the config.ini that comes with the project."""
     output: Path = Path()
-    """Folder for the files that eval writes."""
+    """Folder for the files that eval and play write."""
     track: bool = False
     """Log to Weights & Biases (works offline; needs the wandb extra)."""
     wandb_project: str = "puffer-phc"
@@ -88,6 +91,8 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     wants_help = any(token in ("-h", "--help") for token in argv)
     command_line = read_command_line([token for token in argv if token not in ("-h", "--help")])
     own = parse_values(command_line)
+    if own.get("mode") == "play" and not own.get("checkpoint_path") and (resource_root() / SHIPPED_POLICY).is_file():
+        own["checkpoint_path"] = resource_root() / SHIPPED_POLICY
     ini = Path.cwd() / own["config"] if own.get("config") else resource_root() / "config.ini"
     values = absolute(dotted(Config()), resource_root())
     values.update(absolute(parse_values(read_ini(ini)), ini.parent))
@@ -235,10 +240,10 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
     An installed package keeps its inputs inside itself but writes where the user stands.
     """
     anchored = dict(values)
-    for name in ("env.motion_file", "train.data_dir"):
-        if name in values:
+    for name in ("env.motion_file", "train.data_dir", "video.path"):
+        if values.get(name) is not None:
             own_folder = is_installed() and folder == resource_root()
-            anchored[name] = str((Path.cwd() if name == "train.data_dir" and own_folder else folder) / values[name])
+            anchored[name] = str((Path.cwd() if name != "env.motion_file" and own_folder else folder) / values[name])
     return anchored
 
 

@@ -175,7 +175,6 @@ def test_a_clip_of_one_frame(here, tmp_path, motion_file, capsys):
         (["--mode", "eval"], ["-c"]),
         (["--mode", "play", "-c", "x.pt"], ["x.pt"]),
         (["--mode", "sweep"], ["sweep", "next version"]),
-        (["--mode", "play"], ["play", "next version"]),
         (["--env.backend", "mujoco_warp", "--train.device", "cpu"], ["mujoco_warp", "CUDA", "mujoco_cpu"]),
         (["--env.backend", "isaac_gym", "--train.device", "cpu"], ["isaac_gym"]),
     ],
