@@ -43,7 +43,7 @@ def test_twice_is_the_clip_itself(clip):
 @pytest.mark.parametrize("clip", [swaying_clip(40, 3), *SAMPLE], ids=lambda clip: clip.name)
 def test_on_a_symmetric_skeleton_it_is_the_reflection(clip, monkeypatch):
     symmetric = 0.5 * (OFFSETS + REFLECTION * OFFSETS[list(MIRROR_IDS)])
-    monkeypatch.setattr(kinematics, "OFFSETS", symmetric)
+    monkeypatch.setattr(kinematics, "_OFFSETS", symmetric.tolist())
     positions, quats = world(clip)
     mirrored_positions, mirrored_quats = world(mirror_clip(clip))
     np.testing.assert_allclose(mirrored_positions, positions[:, list(MIRROR_IDS)] * REFLECTION, atol=1e-9)
