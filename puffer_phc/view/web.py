@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import math
 import socket
 import time
 from typing import Any, Dict, List, Optional, Tuple
@@ -169,12 +170,13 @@ class WebPage:
     def _build_scene(self, frame: Frame, settings: Settings) -> None:
         scene, count = self._server.scene, frame.num_humanoids
         scene.set_up_direction("+z")
-        self._server.initial_camera.position = (2.3, -2.6, 1.6)
+        self._server.initial_camera.position = (3.0, -3.4, 2.0)
+        self._server.initial_camera.fov = math.radians(50.0)
         self._server.initial_camera.look_at = (0.0, 0.0, 0.85)
         scene.configure_default_lights(enabled=False)
         scene.configure_environment_map(None)
-        scene.add_light_hemisphere("/sky", sky_color=(235, 242, 250), ground_color=(120, 120, 115), intensity=1.5)
-        scene.add_light_directional("/sun", intensity=1.7, cast_shadow=True, position=(-2.0, -2.6, 6.0))
+        scene.add_light_hemisphere("/sky", sky_color=(235, 242, 250), ground_color=(120, 120, 115), intensity=1.1)
+        scene.add_light_directional("/sun", intensity=1.5, cast_shadow=True, position=(-2.0, -2.6, 6.0))
         self._world = scene.add_frame("/world", show_axes=False)
         scene.add_grid("/world/floor", infinite_grid=True, **_FLOOR)
         shapes = simple_shapes()
