@@ -68,7 +68,7 @@ def load_motions(env: EnvConfig, device: torch.device) -> MotionLibrary:
     clips = load_motion_file(env.motion_file)
     if env.mirror_motions:
         clips = with_mirrored(clips)
-    return MotionLibrary(clips, device, sets_floor=env.motion_floor == "humanoid")
+    return MotionLibrary(clips, device, sets_floor=env.motion_floor == "humanoid", is_half=env.motion_precision == "float16")
 
 
 def make_environment(config: Config, motions: MotionLibrary, world: Optional[World] = None) -> PufferImitation:
