@@ -22,3 +22,7 @@ class BackendError(PhcError):
 
 class CheckpointError(PhcError):
     """A checkpoint is missing, damaged, or of another architecture."""
+
+
+class TrainingError(PhcError):
+    """Training cannot go on: its figures are no longer numbers."""

@@ -1,31 +1,35 @@
 """The command line: one function per mode, and every error of ours as one line with exit code 2."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import secrets
 import shlex
+import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 from rich.console import Console
 
 from puffer_phc import build
 from puffer_phc.config import Config, EnvConfig, chosen
-from puffer_phc.errors import ConfigError, PhcError
+from puffer_phc.errors import CheckpointError, ConfigError, PhcError
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.rollout import deterministic
 from puffer_phc.learn.trainer import Trainer
-from puffer_phc.options import Arguments, parse_options
+from puffer_phc.options import LATEST, Arguments, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
 from puffer_phc.report.metrics_log import MetricsLog
-from puffer_phc.report.several import Listener, Several
+from puffer_phc.report.several import Several
 from puffer_phc.report.trackers import TensorBoard, Wandb, require
+from puffer_phc.reporter import Reporter
 from puffer_phc.resolve import choose_device, describe_sizes, resolve
 from puffer_phc.resources import resource_root
 
@@ -33,6 +37,8 @@ USER_ERROR = 2
 """Exit code of an error that the user can mend."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+TERMINATED = 143
+"""Exit code after SIGTERM, likewise."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -76,6 +82,8 @@ def open_session(arguments: Arguments) -> Session:
     device = choose_device(arguments.sections())
     config = resolve(arguments.sections(), device)
     path = arguments.checkpoint_path
+    if arguments.resume is not None:
+        path = arguments.resume / LATEST
     checkpoint = load_checkpoint(path) if path is not None else None
     torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
     world = World.from_environment(device.type)
@@ -96,30 +104,65 @@ def train(arguments: Arguments) -> int:
     evaluate = None
     if chosen(session.config.train.eval_interval) > 0:
         evaluate = build.training_evaluation(build.Evaluator(session.config, motions, session.world), env)
-    run_dir = make_run_dir(session)
+    run_dir = arguments.resume or make_run_dir(session)
     reporter = make_reporter(arguments, session, run_dir)
     for line in describe_sizes(session.config):
         reporter.message(line)
     trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
+    if arguments.resume is not None:
+        take_up(trainer, session, run_dir)
+        reporter.message(f"going on after {trainer.global_step:,} steps")
     return fit(trainer, reporter, run_dir, session.world)
 
 
-def fit(trainer: Trainer, reporter: Several, run_dir: Path, world: World) -> int:
-    """Train to the end or to Ctrl-C; either way a checkpoint is there, and a last line says how to use it."""
-    code = 0
+def take_up(trainer: Trainer, session: Session, run_dir: Path) -> None:
+    """Give ``trainer`` the state of the session's checkpoint. Raises CheckpointError where there is none or it does not fit."""
+    state = session.checkpoint.trainer if session.checkpoint is not None else None
+    if state is None:
+        raise CheckpointError(f"'{run_dir / LATEST}' holds a policy but no training to go on with; start from it with -c")
     try:
-        trainer.fit()
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+        trainer.load_state(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"'{run_dir / LATEST}' does not fit these options or motions ({str(error).splitlines()[0]}); start from it with -c"
+        ) from error
+
+
+def fit(trainer: Trainer, reporter: Several, run_dir: Path, world: World) -> int:
+    """Train to the end, or to the end of the iteration in which Ctrl-C or SIGTERM comes; a last line says how to use the checkpoint."""
+    try:
+        with stopping(trainer) as signals:
+            done = trainer.fit()
     finally:
         reporter.close()
     if world.is_main:
-        checkpoint = run_dir / "latest.pt"
-        say(f"{'stopped' if code else 'finished'} after {trainer.global_step:,} steps; checkpoint: {checkpoint}")
-        command = again("train" if code else "eval", checkpoint, trainer.config.env.motion_file)
-        say(f"{'go on' if code else 'evaluate'}: {command}")
+        say(f"{'finished' if done else 'stopped'} after {trainer.global_step:,} steps; checkpoint: {run_dir / LATEST}")
+        say(f"evaluate: {again(['--mode', 'eval', '-c', str(run_dir / LATEST)], trainer.config.env.motion_file)}")
+        if not done:
+            say(f"go on: {again(['--resume', str(run_dir)])}")
     world.close()
-    return code
+    if done:
+        return 0
+    return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
+
+
+@contextlib.contextmanager
+def stopping(trainer: Trainer) -> Iterator[List[int]]:
+    """Ctrl-C and SIGTERM stop ``trainer`` after its iteration, a second one at once. Yields the list of signals that came."""
+    came: List[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        trainer.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def say(line: str) -> None:
@@ -127,20 +170,20 @@ def say(line: str) -> None:
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def again(mode: str, checkpoint: Path, motion_file: str) -> str:
-    """What a user types to run this program again with ``checkpoint``, on the same motions: a checkpoint does not bring them along."""
+def again(words: List[str], motion_file: Optional[str] = None) -> str:
+    """What a user types to run this program again with ``words``, on the same motions: a checkpoint does not bring them along."""
     script = sys.argv[0]
-    words = ["python", script] if script.endswith(".py") else [Path(script).name]
-    words += ["--mode", mode, "-c", str(checkpoint)]
-    words += ["-m", motion_file] if Path(motion_file) != resource_root() / EnvConfig.motion_file else []
-    return " ".join(shlex.quote(word) for word in words)
+    program = ["python", script] if script.endswith(".py") else [Path(script).name]
+    is_default = motion_file is None or Path(motion_file) == resource_root() / EnvConfig.motion_file
+    return " ".join(shlex.quote(word) for word in program + words + ([] if is_default else ["-m", str(motion_file)]))
 
 
 def session_policy(session: Session, arguments: Arguments, observation_size: int, action_size: int) -> PHCPolicy:
     """A new policy, with the weights of the session's checkpoint where there is one."""
     policy = build.make_policy(session.config, observation_size, action_size, session.device)
-    if session.checkpoint is not None and arguments.checkpoint_path is not None:
-        build.restore_policy(policy, session.checkpoint, arguments.checkpoint_path)
+    path = arguments.resume / LATEST if arguments.resume is not None else arguments.checkpoint_path
+    if session.checkpoint is not None and path is not None:
+        build.restore_policy(policy, session.checkpoint, path)
     return policy
 
 
@@ -153,7 +196,7 @@ def evaluate(arguments: Arguments) -> int:
     motions = build.load_motions(session.config.env, session.device)
     evaluator = build.Evaluator(session.config, motions, session.world)
     policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    result = evaluator(policy.mean_action)
+    result = evaluator(deterministic(policy, session.config.train.precision))
     evaluator.close()
     if session.world.is_main:
         Console().print(summary_table(result))
@@ -207,15 +250,15 @@ def make_run_dir(session: Session) -> Path:
 def make_reporter(arguments: Arguments, session: Session, run_dir: Path) -> Several:
     """Terminal, metrics.jsonl and the trackers that were asked for; on other processes than the first, nothing."""
     progress = Progress(chosen(session.config.train.total_timesteps))
-    listeners: List[Listener] = []
+    listeners: List[Reporter] = []
     if session.world.is_main:
         listeners += _trackers(arguments, run_dir, dataclasses.asdict(session.config))
         listeners += [MetricsLog(run_dir / "metrics.jsonl"), terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress)]
     return Several(listeners, progress)
 
 
-def _trackers(arguments: Arguments, run_dir: Path, options: Dict[str, Any]) -> List[Listener]:
-    trackers: List[Listener] = []
+def _trackers(arguments: Arguments, run_dir: Path, options: Dict[str, Any]) -> List[Reporter]:
+    trackers: List[Reporter] = []
     if arguments.track:
         trackers.append(Wandb(run_dir, arguments.wandb_project, options))
     if arguments.tensorboard:

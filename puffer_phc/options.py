@@ -27,6 +27,9 @@ ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "check
 SHIPPED_POLICY = Path("sample_data") / "policy.pt"
 """What play shows where no checkpoint is named, in the folder of config.ini."""
 
+LATEST = "latest.pt"
+"""The last checkpoint in a run's folder."""
+
 POLICY_ENV_FIELDS = (
     "physics_rate",
     "substeps",
@@ -57,6 +60,8 @@ class Arguments(Config):
     """What to do."""
     checkpoint_path: Optional[Path] = None
     """Policy to start from (short: -c): eval and play show it, train goes on from its weights."""
+    resume: Optional[Path] = None
+    """Folder of a run to go on with, from its last checkpoint and with its options, in the same folder."""
     config: Optional[Path] = None
     """INI file with options; auto: the config.ini that comes with the project."""
     output: Path = Path()
@@ -96,6 +101,8 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     ini = Path.cwd() / own["config"] if own.get("config") else resource_root() / "config.ini"
     values = absolute(dotted(Config()), resource_root())
     values.update(absolute(parse_values(read_ini(ini)), ini.parent))
+    if own.get("resume"):
+        values.update(checkpoint_values(Path.cwd() / own["resume"] / LATEST, whole=True))
     if own.get("checkpoint_path"):
         values.update(checkpoint_values(Path.cwd() / own["checkpoint_path"]))
     values.update(absolute(own, Path.cwd()))
@@ -247,13 +254,17 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
     return anchored
 
 
-def checkpoint_values(path: Path) -> Dict[str, Any]:
-    """What a checkpoint says about its policy: the policy's section and name, and ``POLICY_ENV_FIELDS``; never paths or sizes."""
+def checkpoint_values(path: Path, whole: bool = False) -> Dict[str, Any]:
+    """What a checkpoint says about its policy: the policy's section and name, and ``POLICY_ENV_FIELDS``; never paths or sizes.
+
+    ``whole``: everything that it says, to go on with its run.
+    """
     from puffer_phc.learn.checkpoint import load_checkpoint  # torch is slow to load, and most command lines name no checkpoint
 
     saved = load_checkpoint(path).config
     known = [name for name in option_types() if name.startswith("policy.") or name == "base.policy_name"]
     known += [f"env.{name}" for name in POLICY_ENV_FIELDS]
+    known = [name for name in option_types() if "." in name] if whole else known
     values = {}
     for name in known:
         section, _, key = name.partition(".")

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from puffer_phc.config import Config, PolicyConfig
-from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
-from puffer_phc.main import INTERRUPTED, USER_ERROR, CurrentStderr, main
-from puffer_phc.motion.file import Clip, save_motion_file
+from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from puffer_phc.main import INTERRUPTED, TERMINATED, USER_ERROR, CurrentStderr, main
+from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = [
@@ -239,7 +239,8 @@ def test_interrupting_leaves_a_checkpoint_and_says_how_to_go_on(here, motion_fil
     assert process.returncode == INTERRUPTED, errors
     assert "Traceback" not in errors
     checkpoint = next((here / "runs").glob("*/latest.pt"))
-    assert f"go on: python {command[1]} --mode train -c {checkpoint} -m {motion_file}\n" in output
+    assert f"go on: python {command[1]} --resume {checkpoint.parent}\n" in output
+    assert f"evaluate: python {command[1]} --mode eval -c {checkpoint} -m {motion_file}\n" in output
     assert torch.load(checkpoint, weights_only=True)["trainer"]["global_step"] > 0
 
 
@@ -263,3 +264,35 @@ def test_the_script_works_from_any_folder(here):
     assert done.returncode == USER_ERROR
     assert done.stderr.count("\n") == 1
     assert not list(here.iterdir())
+
+
+def test_sigterm_saves_and_a_resumed_run_goes_on_in_its_folder(here, motion_file, capsys):
+    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *TINY, "-m", str(motion_file), "--train.data_dir", "runs"]
+    endless = [*command, "--train.eval_interval", "0", "--train.total_timesteps", "1000000"]
+    process = subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    try:
+        wait_for_metrics(here / "runs", process)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == TERMINATED, errors
+    run = next((here / "runs").iterdir())
+    steps = load_checkpoint(run / "latest.pt").trainer["global_step"]
+    assert main(["--resume", str(run), "--train.total_timesteps", str(steps + 100)]) == 0
+    assert f"going on after {steps:,} steps" in capsys.readouterr().out
+    assert load_checkpoint(run / "latest.pt").trainer["global_step"] > steps
+    assert len(list((here / "runs").iterdir())) == 1
+
+
+def test_resuming_what_is_no_run_is_one_line(here, motion_file, capsys):
+    save_motion_file(here / "two.npz", [*load_motion_file(motion_file), load_motion_file(motion_file)[0]._replace(name="again")])
+    short = ["--train.total_timesteps", "128", "--train.eval_interval", "0"]
+    assert main([*TINY, "-m", str(motion_file), "--train.data_dir", "runs", *short]) == 0
+    run = next((here / "runs").iterdir())
+    capsys.readouterr()
+    assert main(["--resume", "nowhere"]) == USER_ERROR
+    assert main(["--resume", str(run), "-m", "two.npz"]) == USER_ERROR
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert "does not exist" in lines[0] and "does not fit these options or motions" in lines[1]

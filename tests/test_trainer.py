@@ -10,6 +10,7 @@ from synthetic_motion import swaying_clip
 
 from puffer_phc import build
 from puffer_phc.config import Config
+from puffer_phc.errors import TrainingError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.trainer import Trainer, due
 from puffer_phc.motion.file import save_motion_file
@@ -130,6 +131,25 @@ def test_a_target_kl_moves_the_rate_and_zero_leaves_it(tmp_path: Path) -> None:
     adapted.fit()
     assert fixed._rate_factor == 1.0
     assert adapted._rate_factor < 0.5
+
+
+def test_a_loss_that_is_no_number_ends_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 10)
+    trainer.save()
+    before = (tmp_path / "run" / "latest.pt").read_bytes()
+    with torch.no_grad():
+        trainer.policy.value_head.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="nan in iteration 1"):
+        trainer.fit()
+    assert (tmp_path / "run" / "latest.pt").read_bytes() == before
+
+
+def test_stop_ends_after_the_iteration(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 10)
+    trainer.stop()
+    assert trainer.fit() is False
+    assert trainer.iteration == 1
+    assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 1
 
 
 def test_due() -> None:

@@ -16,10 +16,11 @@ T = TypeVar("T")
 class World:
     """This process's place among all, and the sums they share. With one process every method returns what it was given."""
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, device_type: str = "cpu") -> None:
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
+        self._device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device("cpu")
 
     @classmethod
     def from_environment(cls, device_type: str, timeout_seconds: float = 600.0) -> "World":
@@ -32,7 +33,7 @@ class World:
             torch.cuda.set_device(local_rank)
         backend = "nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
-        return cls(dist.get_rank(), size, local_rank)
+        return cls(dist.get_rank(), size, local_rank, device_type)
 
     @property
     def is_main(self) -> bool:
@@ -48,6 +49,12 @@ class World:
     def mean_(self, tensor: Tensor) -> Tensor:
         """``tensor`` averaged over processes, in place."""
         return self.sum_(tensor).div_(self.size) if self.size > 1 else tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in some process. Waits for all of them."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum_(torch.tensor(float(flag), device=self._device)).item() > 0)
 
     def broadcast_(self, tensors: "List[Tensor]") -> None:
         """Overwrite ``tensors`` with the first process's, in place."""

@@ -9,7 +9,24 @@ from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
 from puffer_phc.randomness import EnvRandom
 
-Autocast = Callable[[], "torch.autocast"]
+
+def autocast(precision: str, device: torch.device) -> "torch.autocast":
+    """The context in which networks run: bf16 matrix products where ``precision`` says so, else none.
+
+    Weights are cast anew at each use: a cache would outlive the steps that change them when a CUDA graph is recorded.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+
+
+def deterministic(policy: PHCPolicy, precision: str) -> Callable[[Tensor], Tensor]:
+    """The policy without exploration, raw observations (N, O) to mean actions (N, A), in the precision of training."""
+
+    @torch.no_grad()
+    def act(observations: Tensor) -> Tensor:
+        with autocast(precision, observations.device):
+            return policy.mean_action(observations)
+
+    return act
 
 
 class VectorEnv(Protocol):
@@ -51,9 +68,10 @@ class Rollout:
 class Collector:
     """Runs a policy in an environment and records what happened."""
 
-    def __init__(self, env: VectorEnv, policy: PHCPolicy, rollout: Rollout, random: EnvRandom, autocast: Autocast) -> None:
-        self.env, self.policy, self.rollout, self._random, self._autocast = env, policy, rollout, random, autocast
-        num_envs, device = rollout.num_envs, rollout.values.device
+    def __init__(self, env: VectorEnv, policy: PHCPolicy, rollout: Rollout, random: EnvRandom, precision: str) -> None:
+        self.env, self.policy, self.rollout, self._random, self._precision = env, policy, rollout, random, precision
+        num_envs, self._device = rollout.num_envs, rollout.values.device
+        device = self._device
         self._action = torch.zeros(num_envs, policy.action_size, device=device)
         self._log_prob, self._value = torch.zeros(num_envs, device=device), torch.zeros(num_envs, device=device)
         self._bootstrap = torch.zeros(num_envs, device=device)
@@ -82,7 +100,7 @@ class Collector:
         self._link_values()
 
     def _sample_actions(self) -> None:
-        with self._autocast():
+        with autocast(self._precision, self._device):
             mean, value = self.policy.mean_and_value(self.env.observations)
         noise = self._random.normal(self.policy.action_size)
         torch.add(mean, self.policy.log_std.exp() * noise, out=self._action)
@@ -94,13 +112,13 @@ class Collector:
         if self._waits_are_free and not bool(truncated.any()):
             self._bootstrap.zero_()
             return
-        with self._autocast():
+        with autocast(self._precision, self._device):
             value = self.policy.value(self.env.final_observations)
         self._bootstrap.copy_(torch.where(truncated, value, torch.zeros_like(value)))
 
     def _link_values(self) -> None:
         rollout = self.rollout
-        with self._autocast():
+        with autocast(self._precision, self._device):
             last = self.policy.value(self.env.observations)
         following = torch.cat((rollout.values[1:], last.unsqueeze(0)))
         rollout.next_values.copy_(torch.where(rollout.dones > 0, rollout.bootstraps, following))

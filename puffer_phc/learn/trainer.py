@@ -1,16 +1,18 @@
 """The training loop: collect, estimate advantages, update, report, and now and then evaluate and save."""
 
 import logging
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Protocol
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from torch import Tensor
 
 from puffer_phc.config import Config, TrainConfig, chosen
 from puffer_phc.env.puffer import PufferImitation
+from puffer_phc.errors import TrainingError
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import FlatAdam, LearningRate
@@ -25,9 +27,10 @@ from puffer_phc.learn.ppo import (
     normalized,
     ppo_losses,
 )
-from puffer_phc.learn.rollout import Collector, Rollout, flat, segments
+from puffer_phc.learn.rollout import Collector, Rollout, autocast, deterministic, flat, segments
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.randomness import EnvRandom
+from puffer_phc.reporter import Reporter
 
 logger = logging.getLogger(__name__)
 
@@ -46,26 +49,6 @@ _METRIC_NAMES = {
 
 _KL_RATE_RANGE = 10.0
 """A KL target may move the learning rate by this factor up or down from its schedule."""
-
-
-class Reporter(Protocol):
-    """Where a run's figures go."""
-
-    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
-        """Figures of one iteration, after ``step`` environment steps in all."""
-        ...
-
-    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
-        """Figures of one evaluation."""
-        ...
-
-    def message(self, text: str) -> None:
-        """One line for the person who watches."""
-        ...
-
-    def close(self) -> None:
-        """The run is over."""
-        ...
 
 
 class Trainer:
@@ -95,7 +78,7 @@ class Trainer:
         self.random = EnvRandom(options.seed + 1, num_envs, device, self._world.rank * num_envs, total_envs)
         self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + self._world.rank)
         self._rollout = Rollout(self._horizon, num_envs, policy.observation_size, policy.action_size, device)
-        self._collector = Collector(env, policy, self._rollout, self.random, lambda: autocast(options.precision, device))
+        self._collector = Collector(env, policy, self._rollout, self.random, options.precision)
         self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
         self._schedule = LearningRate(chosen(options.learning_rate), options.lr_decay_rate, options.lr_decay_floor)
         self._rate_factor = torch.ones((), device=device)
@@ -103,23 +86,35 @@ class Trainer:
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
         self._losses = torch.compile(self._minibatch_losses) if options.compile else self._minibatch_losses
         self.iteration, self.global_step = 0, 0
+        self._stop_requested = False
         self._world.broadcast_([tensor.detach() for tensor in (*policy.parameters(), *policy.buffers())])
 
-    def fit(self) -> None:
-        """Train until ``total_timesteps``, then save; an interrupt saves what there is and is passed on."""
+    def fit(self) -> bool:
+        """Train until ``total_timesteps``, or to the end of the iteration in which ``stop`` is called; then save.
+
+        Returns whether all was done.
+
+        Raises TrainingError, and leaves the last checkpoint as it is, when a loss is not a number.
+        """
         total, eval_interval = chosen(self._options.total_timesteps), chosen(self._options.eval_interval)
-        try:
-            if self.policy.obs_norm.count == 0:
-                self._collect()
-                self._take_in_observations()
-            while self.global_step < total:
-                self._iterate()
-                if due(self.iteration, eval_interval) or (eval_interval > 0 and self.global_step >= total):
-                    self._run_evaluation()
-                if due(self.iteration, chosen(self._options.checkpoint_interval)):
-                    self.save()
-        finally:
-            self.save()
+        if self.policy.obs_norm.count == 0:
+            self._collect()
+            self._take_in_observations()
+        done, stopped = self.iteration > 0 and self.global_step >= total, False
+        while not (done or stopped):
+            self._iterate()
+            done = self.global_step >= total
+            stopped = self._world.any(self._stop_requested)
+            if due(self.iteration, eval_interval) or (eval_interval > 0 and done):
+                self._run_evaluation()
+            if due(self.iteration, chosen(self._options.checkpoint_interval)):
+                self.save()
+        self.save()
+        return done
+
+    def stop(self) -> None:
+        """End ``fit`` after the iteration under way. Safe to call from a signal handler."""
+        self._stop_requested = True
 
     def _iterate(self) -> None:
         started = time.perf_counter()
@@ -130,6 +125,10 @@ class Trainer:
         self._take_in_observations()
         self.iteration += 1
         metrics = self._metrics(figures)
+        if not math.isfinite(metrics["losses/total_loss"]):
+            raise TrainingError(
+                f"the loss is {metrics['losses/total_loss']} in iteration {self.iteration}; the last checkpoint is from before it"
+            )
         now = time.perf_counter()
         metrics["performance/SPS"] = self._batch_size * self._world.size / (now - started)
         metrics["performance/rollout_time"] = collected - started
@@ -229,15 +228,9 @@ class Trainer:
     def _run_evaluation(self) -> None:
         if self._evaluate is None:
             return
-        summary = self._evaluate(self.act_deterministically)
+        summary = self._evaluate(deterministic(self.policy, self._options.precision))
         if self._world.is_main:
             self._reporter.on_evaluation(self.global_step, summary)
-
-    @torch.no_grad()
-    def act_deterministically(self, observations: Tensor) -> Tensor:
-        """Mean actions (N, A) for raw observations (N, O), in the precision of training."""
-        with autocast(self._options.precision, observations.device):
-            return self.policy.mean_action(observations)
 
     def checkpoint(self) -> Checkpoint:
         """Everything needed to go on, and to use the policy elsewhere."""
@@ -292,11 +285,3 @@ def due(iteration: int, interval: int) -> bool:
 def loss_weights(options: TrainConfig) -> LossWeights:
     """The coefficients of the PPO loss from the [train] options."""
     return LossWeights(options.clip_coef, options.vf_coef, options.clip_vloss, options.vf_clip_coef, options.ent_coef, options.bound_coef)
-
-
-def autocast(precision: str, device: torch.device) -> "torch.autocast":
-    """The context in which networks run: bf16 matrix products where ``precision`` says so, else none.
-
-    Weights are cast anew at each use: a cache would outlive the steps that change them when a CUDA graph is recorded.
-    """
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

@@ -144,9 +144,12 @@ class UniformSampler:
         return {"random": self._random.generator.get_state(), **{name: tensor.clone() for name, tensor in self._state().items()}}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Go on from a ``state_dict`` of the same kind of sampler over the same clips."""
+        """Go on from a ``state_dict`` of the same kind of sampler over the same clips; raises ValueError for any other."""
+        own = self._state()
+        if any(name not in state or state[name].shape != tensor.shape for name, tensor in own.items()):
+            raise ValueError("the sampler's state is of another kind of sampler or of other clips")
         self._random.generator.set_state(state["random"])
-        for name, tensor in self._state().items():
+        for name, tensor in own.items():
             tensor.copy_(state[name])
         self._set_probabilities(self.probabilities.clone())
 

@@ -1,34 +1,15 @@
 """One reporter that passes everything on to several."""
 
-from typing import Dict, Protocol, Sequence
+from typing import Dict, Sequence
 
 from puffer_phc.report.dashboard import Progress
-
-
-class Listener(Protocol):
-    """What a dashboard, a log file and a tracker have in common."""
-
-    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
-        """Figures of one iteration, after ``step`` environment steps in all."""
-        ...
-
-    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
-        """Figures of one evaluation."""
-        ...
-
-    def message(self, text: str) -> None:
-        """One line for the person who watches."""
-        ...
-
-    def close(self) -> None:
-        """The run is over."""
-        ...
+from puffer_phc.reporter import Reporter
 
 
 class Several:
     """Passes figures on to ``listeners`` in turn, with the clock's own: 0verview/SPS, performance/uptime and performance/remaining (s)."""
 
-    def __init__(self, listeners: Sequence[Listener], progress: Progress) -> None:
+    def __init__(self, listeners: Sequence[Reporter], progress: Progress) -> None:
         self._listeners, self._progress = list(listeners), progress
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
