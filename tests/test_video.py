@@ -59,9 +59,10 @@ def test_a_file_has_every_picture_at_its_rate_and_appears_when_it_is_whole(tmp_p
                 durations.append(image.info["duration"])
                 pictures.append(np.asarray(image.convert("RGB")))
         assert sum(durations) == pytest.approx(1000.0 * 10 / 30.0, abs=10.0)
-    assert len(pictures) == 10
-    for index, picture in enumerate(pictures):
-        assert abs(float(picture.mean()) - 20.0 * index) < 6.0
+    kept = range(0, 200, 20) if ending == "mp4" else range(0, 200, 40)
+    assert len(pictures) == len(kept)
+    for brightness, picture in zip(kept, pictures):
+        assert abs(float(picture.mean()) - brightness) < 6.0
 
 
 @pytest.mark.parametrize("ending", ["mp4", "gif"])
@@ -96,7 +97,7 @@ def test_the_first_tile_is_at_the_top_left():
 
 def test_captions_name_clip_time_and_error(session):
     frame = session.frame()._replace(errors=torch.tensor([0.0, 0.0123, 0.0]), times=torch.tensor([0.0, 0.5, 0.0]))
-    assert caption(frame, 1) == "sway_1  0.5 / 2.0 s  error 12 mm"
+    assert caption(frame, 1) == "sway_1\n0.5 / 2.0 s   12 mm"
 
 
 @pytest.mark.usefixtures("has_opengl")
@@ -135,12 +136,12 @@ def test_the_camera_follows(tmp_path, session):
 
 
 @pytest.mark.usefixtures("has_opengl")
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
-def test_play_writes_a_video_without_a_display(files, tmp_path, capsys, name):  # noqa: F811
+@pytest.mark.parametrize(("name", "count"), [("clip.mp4", 9), ("clip.gif", 5)])
+def test_play_writes_a_video_without_a_display(files, tmp_path, capsys, name, count):  # noqa: F811
     sizes = ["--video.width", "160", "--video.height", "120", "--video.seconds", "0.3", "--play.num_envs", "2"]
     assert main([*files, "--viewer", "video", "--video.path", name, *sizes]) == 0
     assert [item.name for item in (tmp_path / "here").iterdir()] == [name]
-    assert len(pictures_of(tmp_path / "here" / name)) == 9
+    assert len(pictures_of(tmp_path / "here" / name)) == count
     assert name in capsys.readouterr().out
 
 

@@ -30,7 +30,7 @@ _BOARD = """
   <visual>
     <global offwidth="{width}" offheight="{height}" fovy="45"/>
     <headlight ambient="0.38 0.38 0.38" diffuse="0.35 0.35 0.35" specular="0.05 0.05 0.05"/>
-    <quality shadowsize="{shadow_size}" offsamples="4"/>
+    <quality shadowsize="{shadow_size}" offsamples="{samples}"/>
     <map znear="0.02" zfar="120" fogstart="12" fogend="44" shadowclip="{shadow_radius}"/>
     <rgba haze="0.80 0.86 0.91 1" fog="0.80 0.86 0.91 1"/>
   </visual>
@@ -66,12 +66,15 @@ MAX_SHAPES = 20000
 class Board:
     """A floor without end and a sun that shines on what is looked at and casts shadows for ``shadow_radius`` m around.
 
-    ``width`` and ``height`` are those of pictures without a window, ``shadow_size`` the pixels across all shadows.
+    ``width`` and ``height`` are those of pictures without a window, ``shadow_size`` the pixels across all shadows, ``samples`` those of
+    an edge's pixel.
     """
 
-    def __init__(self, width: int = 640, height: int = 480, shadow_radius: float = 6.0, shadow_size: int = 2048) -> None:
+    def __init__(self, width: int = 640, height: int = 480, shadow_radius: float = 6.0, shadow_size: int = 2048, samples: int = 4) -> None:
         x, y, z = _SUNLIGHT.tolist()
-        document = _BOARD.format(width=width, height=height, shadow_radius=shadow_radius, shadow_size=shadow_size, x=x, y=y, z=z)
+        document = _BOARD.format(
+            width=width, height=height, shadow_radius=shadow_radius, shadow_size=shadow_size, samples=samples, x=x, y=y, z=z
+        )
         self.model = mujoco.MjModel.from_xml_string(document)
         self.data = mujoco.MjData(self.model)
         self.light_up(torch.zeros(3))

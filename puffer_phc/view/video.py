@@ -17,20 +17,22 @@ FORMATS = (".mp4", ".gif")
 _DISTANCE, _AZIMUTH, _ELEVATION = 3.6, 130.0, -12.0
 _ASIDE = 0.6
 """m of the way to a reference that stands beside."""
-_CAPTION_SIZE = 14
+_GIF_PICTURES_PER_SECOND = 15.0
 
 
 class VideoFile:
     """A file of pictures of one size, ``fps`` a second; it appears under its name when it is whole.
 
+    A .gif keeps one of so many pictures that no more than 15 a second are left: it hardly compresses.
     Raises ConfigError for an ending other than ``FORMATS`` and for a place where nothing can be written.
     """
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
         self.path = path
         self._partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-        self._size, self._fps = (width, height), fps
+        self._fps, self._stride = fps, math.ceil(fps / _GIF_PICTURES_PER_SECOND - 1e-6)
         self._pictures: List[Any] = []
+        self._count = 0
         self._check()
         self._ffmpeg = _ffmpeg(self._partial, width, height, fps) if path.suffix == ".mp4" else None
 
@@ -47,8 +49,9 @@ class VideoFile:
         """Add a picture (height, width, 3) uint8."""
         if self._ffmpeg is not None:
             self._ffmpeg.send(np.ascontiguousarray(picture))
-        else:
+        elif self._count % self._stride == 0:
             self._pictures.append(_quantized(picture))
+        self._count += 1
 
     def close(self) -> str:
         """Finish the file; returns its path."""
@@ -56,7 +59,7 @@ class VideoFile:
             if self._ffmpeg is not None:
                 self._ffmpeg.close()
             elif self._pictures:
-                durations = _durations(len(self._pictures), self._fps)
+                durations = _durations(len(self._pictures), self._fps / self._stride)
                 first, *others = self._pictures
                 first.save(self._partial, format="GIF", save_all=True, append_images=others, duration=durations, loop=0, optimize=False)
             self._partial.replace(self.path)
@@ -174,14 +177,14 @@ def _with_captions(picture: np.ndarray, frame: Frame, tiles: Sequence[int], rect
 
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
-    font = ImageFont.load_default(_CAPTION_SIZE)
+    font = ImageFont.load_default(min(max(rectangles[0][2] // 20, 9), 15))
     for humanoid, (left, bottom, _, height) in zip(tiles, rectangles):
-        corner = (left + 8, picture.shape[0] - bottom - height + 6)
+        corner = (left + 6, picture.shape[0] - bottom - height + 4)
         pen.text(corner, caption(frame, humanoid), fill=(20, 24, 30), font=font)
     return np.asarray(image)
 
 
 def caption(frame: Frame, humanoid: int) -> str:
-    """Clip, time and error of one humanoid in one line."""
+    """Clip, time and error of one humanoid in two lines."""
     time, duration, error = (float(values[humanoid]) for values in (frame.times, frame.durations, frame.errors))
-    return f"{frame.clips[humanoid]}  {time:.1f} / {duration:.1f} s  error {1000.0 * error:.0f} mm"
+    return f"{frame.clips[humanoid]}\n{time:.1f} / {duration:.1f} s   {1000.0 * error:.0f} mm"
