@@ -61,8 +61,15 @@ class Reference(NamedTuple):
     """(N, D) rotation vectors, rad."""
     dof_vel: Tensor
     """(N, D) rad/s, child frame."""
+    root_velocity: Tensor
+    """(N, 6) m/s and rad/s, world frame: the root's linear and angular velocity as ``body`` has it, but not smoothed in time."""
+    joint_velocity: Tensor
+    """(N, D) rad/s, child frame: ``dof_vel`` not smoothed in time."""
 
     def pose(self) -> Pose:
-        """The pose that puts a simulated humanoid on this reference."""
-        body = self.body
-        return Pose(body.pos[:, 0], body.quat[:, 0], body.lin_vel[:, 0], body.ang_vel[:, 0], self.dof_pos, self.dof_vel)
+        """The pose that puts a simulated humanoid on this reference.
+
+        With velocities that are not smoothed: a jump's take-off is over in a tenth of a second, and a smoothed one would fall short.
+        """
+        body, (linear, angular) = self.body, self.root_velocity.split(3, dim=-1)
+        return Pose(body.pos[:, 0], body.quat[:, 0], linear, angular, self.dof_pos, self.joint_velocity)

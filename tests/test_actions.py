@@ -23,7 +23,8 @@ def reference(pos=0.2, vel=1.0):
     empty = torch.zeros(2, 24, 3)
     body = BodyState(empty, torch.zeros(2, 24, 4), empty, empty)
     generator = torch.Generator().manual_seed(0)
-    return Reference(body, *(scale * torch.rand(2, NUM_DOFS, generator=generator) for scale in (pos, vel)))
+    dof_pos, joint_velocity = (scale * torch.rand(2, NUM_DOFS, generator=generator) for scale in (pos, vel))
+    return Reference(body, dof_pos, torch.full((2, NUM_DOFS), torch.nan), torch.zeros(2, 6), joint_velocity)
 
 
 def at_rest(pos=0.0):
@@ -58,7 +59,7 @@ def test_each_action_moves_its_own_joint_component():
 
 def test_residual_is_reference_lead_and_action():
     ahead = reference()
-    lead = GAINS.damping / GAINS.stiffness * ahead.dof_vel
+    lead = GAINS.damping / GAINS.stiffness * ahead.joint_velocity
     torch.testing.assert_close(target(RESIDUAL, 0.0), ahead.dof_pos + lead)
     torch.testing.assert_close(target(replace(RESIDUAL, velocity_lead=0.0), 0.0), ahead.dof_pos)
     torch.testing.assert_close(target(replace(RESIDUAL, velocity_lead=0.5), 0.0), ahead.dof_pos + 0.5 * lead)

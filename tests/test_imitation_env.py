@@ -132,7 +132,7 @@ def test_target_is_of_the_coming_reference(motions):
     config = env.config
     ahead = motions.at(env.clip_ids, torch.tensor([3 / 30, 6 / 30]))
     env.step(torch.zeros(2, env.action_size))
-    expected = ahead.dof_pos + config.velocity_lead * env.simulator.gains.damping / env.simulator.gains.stiffness * ahead.dof_vel
+    expected = ahead.dof_pos + config.velocity_lead * env.simulator.gains.damping / env.simulator.gains.stiffness * ahead.joint_velocity
     torch.testing.assert_close(env.simulator.target, expected)
 
 

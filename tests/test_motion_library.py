@@ -69,6 +69,8 @@ def test_nearest_is_the_same_where_times_fall_on_frames(library, clip):
     assert all(torch.equal(a, b) for a, b in zip(exact.body, found.body))
     assert torch.equal(exact.dof_pos, found.dof_pos)
     assert torch.equal(exact.dof_vel, found.dof_vel)
+    assert torch.equal(exact.root_velocity, found.root_velocity)
+    assert torch.equal(exact.joint_velocity, found.joint_velocity)
     assert found.body.lin_vel[-4].any()
     assert not found.body.lin_vel[-3:].any()
     shifted = library.nearest(ids[:-3], times[:-3] + 0.4 / 30.0)
@@ -115,7 +117,7 @@ def test_beyond_the_ends(library):
     assert torch.equal(over.body.quat, last.body.quat)
     assert torch.equal(over.dof_pos, last.dof_pos)
     assert last.body.lin_vel.abs().amin(-1).amin(-1).gt(0).all()
-    for speed in (over.body.lin_vel, over.body.ang_vel, over.dof_vel):
+    for speed in (over.body.lin_vel, over.body.ang_vel, over.dof_vel, over.root_velocity, over.joint_velocity):
         assert not speed.any()
     assert torch.equal(before.body.pos, library.at(ids, torch.zeros(4)).body.pos)
 
@@ -136,6 +138,23 @@ def test_velocities_are_those_of_the_motion():
     torch.testing.assert_close(elbow, torch.tensor([-2.0, 0.0, 0.0]).expand(frames, 3), atol=2e-4, rtol=0)
     others = torch.cat((found.dof_vel[:, :45], found.dof_vel[:, 48:]), dim=-1)
     assert others.abs().max() < 1e-4
+
+
+def test_a_humanoid_is_placed_with_the_take_off_speed_of_a_jump_not_with_a_smoothed_one():
+    seconds = (np.arange(60) - 30) / FPS
+    clip = still("jump", 60)
+    clip.root_pos[:, 2] = 5.0 + np.maximum(0.0, 3.0 * seconds - 0.5 * 9.81 * seconds**2)
+    clip.local_quats[:, 16] = rotations.from_rotation_vector(
+        torch.tensor(np.maximum(0.0, seconds))[:, None] * torch.tensor([-4.0, 0, 0])
+    ).numpy()
+    library = MotionLibrary([clip], CPU)
+    after_take_off = library.at(torch.tensor([0]), torch.tensor([32 / FPS]))
+    expected = 3.0 - 9.81 * 2 / FPS
+    pose = after_take_off.pose()
+    assert pose.root_lin_vel[0, 2].item() == pytest.approx(expected, abs=1e-3)
+    assert pose.dof_vel[0, 45].item() == pytest.approx(-4.0, abs=1e-3)
+    assert after_take_off.body.lin_vel[0, 0, 2] < 0.9 * expected
+    assert after_take_off.dof_vel[0, 45] > -3.6
 
 
 def test_the_median_lowest_point_touches_the_floor(library):

@@ -64,5 +64,5 @@ class ActionMap:
         """
         offset = self._scale * action.clamp(-1.0, 1.0)[:, self._columns]
         if self._is_residual:
-            offset = offset + ahead.dof_pos + self._lead * ahead.dof_vel
+            offset = offset + ahead.dof_pos + self._lead * ahead.joint_velocity
         return clamp_target(offset, dof.pos, dof.vel, self._gains, self._torque_limit)

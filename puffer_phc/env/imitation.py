@@ -268,7 +268,7 @@ def verdict(
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:
     body = BodyState(*(torch.zeros(*rows, NUM_BODIES, width, device=device) for width in (3, 4, 3, 3)))
-    return Reference(body, torch.zeros(*rows, NUM_DOFS, device=device), torch.zeros(*rows, NUM_DOFS, device=device))
+    return Reference(body, *(torch.zeros(*rows, width, device=device) for width in (NUM_DOFS, NUM_DOFS, 6, NUM_DOFS)))
 
 
 def _map_body(body: BodyState, function: Callable[[Tensor], Tensor]) -> BodyState:
@@ -276,7 +276,7 @@ def _map_body(body: BodyState, function: Callable[[Tensor], Tensor]) -> BodyStat
 
 
 def _map(reference: Reference, function: Callable[[Tensor], Tensor]) -> Reference:
-    return Reference(_map_body(reference.body, function), function(reference.dof_pos), function(reference.dof_vel))
+    return Reference(_map_body(reference.body, function), *(function(part) for part in reference[1:]))
 
 
 def _join(first: BodyState, second: BodyState) -> BodyState:

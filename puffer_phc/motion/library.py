@@ -27,8 +27,8 @@ _CHUNK_FRAMES = 1 << 13
 _GPU_CHUNKS = 8
 """Times as many frames at a time keep a GPU busier than its launches take."""
 
-_COLUMNS = (4 * NUM_BODIES, NUM_DOFS, 3 * NUM_BODIES, 3 * NUM_BODIES, 3 * NUM_BODIES, NUM_DOFS)
-"""Floats per frame: rotations, joint coordinates, positions, linear velocities, angular velocities, joint velocities."""
+_COLUMNS = (4 * NUM_BODIES, NUM_DOFS, 3 * NUM_BODIES, 3 * NUM_BODIES, 3 * NUM_BODIES, NUM_DOFS, 6, NUM_DOFS)
+"""Floats per frame: rotations, joint coordinates, positions; linear, angular, joint velocities; the root's and joints' unsmoothed."""
 
 
 class MotionLibrary:
@@ -113,9 +113,10 @@ class MotionLibrary:
 
 def _unpack(rows: Tensor) -> Reference:
     """The parts of rows (N, K) as views."""
-    quat, dof_pos, pos, lin_vel, ang_vel, dof_vel = rows.split(_COLUMNS, dim=-1)
+    quat, dof_pos, pos, lin_vel, ang_vel, dof_vel, root_velocity, joint_velocity = rows.split(_COLUMNS, dim=-1)
     pos, lin_vel, ang_vel = (part.unflatten(-1, (NUM_BODIES, 3)) for part in (pos, lin_vel, ang_vel))
-    return Reference(BodyState(pos, quat.unflatten(-1, (NUM_BODIES, 4)), lin_vel, ang_vel), dof_pos, dof_vel)
+    body = BodyState(pos, quat.unflatten(-1, (NUM_BODIES, 4)), lin_vel, ang_vel)
+    return Reference(body, dof_pos, dof_vel, root_velocity, joint_velocity)
 
 
 def _blend(before: Reference, after: Reference, fraction: Tensor) -> Reference:
@@ -130,7 +131,8 @@ def _blend(before: Reference, after: Reference, fraction: Tensor) -> Reference:
         torch.lerp(before.body.lin_vel, after.body.lin_vel, weight[..., None]),
         torch.lerp(before.body.ang_vel, after.body.ang_vel, weight[..., None]),
     )
-    return Reference(body, torch.where(on_frame, before.dof_pos, dof_pos), torch.lerp(before.dof_vel, after.dof_vel, weight))
+    velocities_between = (torch.lerp(a, b, weight) for a, b in zip(before[2:], after[2:]))
+    return Reference(body, torch.where(on_frame, before.dof_pos, dof_pos), *velocities_between)
 
 
 def _groups(clips: Sequence[Clip], size: int) -> List[List[Clip]]:
@@ -163,13 +165,18 @@ def _fill(rows: Tensor, clearance: Tensor, clips: Sequence[Clip], sets_floor: bo
         pos[..., 2] -= floor[:, None]
         height = height - floor
     joint_quats = local_quats[:, 1:]
+    lin_vel = velocities.linear_velocity(pos, first, last, FPS)
+    ang_vel = velocities.angular_velocity(quats, first, last, FPS)
+    joint_vel = velocities.joint_velocity(joint_quats, first, last, FPS)
     columns = (
         quats,
         rotations.to_rotation_vector(joint_quats),
         pos,
-        velocities.smooth(velocities.linear_velocity(pos, first, last, FPS), first, last),
-        velocities.smooth(velocities.angular_velocity(quats, first, last, FPS), first, last),
-        velocities.smooth(velocities.joint_velocity(joint_quats, first, last, FPS), first, last),
+        velocities.smooth(lin_vel, first, last),
+        velocities.smooth(ang_vel, first, last),
+        velocities.smooth(joint_vel, first, last),
+        torch.cat((lin_vel[:, 0], ang_vel[:, 0]), dim=-1),
+        joint_vel,
     )
     places, rest = torch.arange(len(first), device=rows.device) + number, ends + numbers
     for target, values in zip((clearance[:, None], *rows.split(_COLUMNS, dim=-1)), (height, *columns)):
