@@ -67,7 +67,7 @@ class EnvConfig:
     mirror_motions: bool = False
     """Add the mirror image of every clip, left and right exchanged."""
     motion_floor: Literal["humanoid", "file"] = "humanoid"
-    """humanoid: clips are shifted so that the humanoid's own shapes touch the floor in the median frame; file: heights stay as stored."""
+    """humanoid: clips are shifted so that the humanoid's own shapes rest on the floor, flights left out; file: heights stay as stored."""
     motion_precision: Literal["float32", "float16"] = "float32"
     """Storage of motions on the device; float16 halves it, positions are then within 0.5 mm and rotations within 0.05 degrees."""
     backend: Literal["auto", "mujoco_cpu", "mujoco_warp", "isaac_gym"] = "auto"

@@ -11,6 +11,7 @@ from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES, body_ids
 from puffer_phc.motion.deepmimic import LOCOMOTION, import_deepmimic
 from puffer_phc.motion.file import load_motion_file
+from puffer_phc.motion.floor import floor_height
 from puffer_phc.motion.library import MotionLibrary
 
 PATH = Path(__file__).parents[1] / "sample_data" / "deepmimic.npz"
@@ -65,7 +66,7 @@ def test_cycles_last_five_seconds(name):
 def test_nothing_sinks_into_the_floor(library, name):
     _, clearance = reference(library, name)
     assert clearance.min() > -0.025
-    assert clearance.median().abs() < 1e-3
+    assert floor_height(clearance).abs() < 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)

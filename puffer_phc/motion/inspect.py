@@ -16,6 +16,7 @@ from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES, body_ids
 from puffer_phc.motion.collisions import PAIRS, self_penetration
 from puffer_phc.motion.file import Clip
+from puffer_phc.motion.floor import AIRBORNE, floor_height
 
 OK, REPAIRED, REJECTED, SCENE = "ok", "repaired", "rejected", "needs a scene"
 
@@ -30,9 +31,6 @@ LARGEST_JUMP = math.radians(60.0)
 
 LARGEST_ROOT_SPEED = 12.0
 """m/s: no human runs or falls faster in a motion capture laboratory."""
-
-AIRBORNE = 0.05
-"""m: a body whose lowest point is higher touches nothing."""
 
 LONGEST_FLIGHT = 0.9
 """s: a jump of one metre. Who stays up longer stands on, hangs from or sits on something that is not there."""
@@ -161,12 +159,6 @@ def _measure(root: Tensor, local: Tensor) -> _Measured:
     return _Measured(positions, lowest_point(positions, quats).amin(-1))
 
 
-def floor_offset(lowest: Tensor) -> float:
-    """M over z = 0 of the floor that the lowest points (F,) show: their median over the frames that touch something, flights left out."""
-    touching = lowest[lowest < torch.quantile(lowest, 0.25) + AIRBORNE]
-    return float(touching.median())
-
-
 def _suspects(local_quats: Tensor, fps: float) -> List[int]:
     """The joints that anywhere turn fast enough for a spike or a flip."""
     return (steps(local_quats).amax(0) > SPIKE * 30.0 / fps).nonzero().flatten().tolist()
@@ -186,7 +178,7 @@ def repair(clip: Clip) -> Tuple[Clip, List[str]]:
         if replaced:
             done.append(f"{BODY_NAMES[joint]}: {replaced} frames of a flip or spike bridged")
     root = torch.from_numpy(clip.root_pos).clone()
-    offset = floor_offset(_measure(root, local).lowest)
+    offset = float(floor_height(_measure(root, local).lowest))
     if abs(offset) > FLOOR_TOLERANCE:
         root[:, 2] -= offset
         done.append(f"floor moved by {100.0 * offset:+.1f} cm")
@@ -252,7 +244,7 @@ def _judge(figures: Inspection, unbalanced: float, repairs: Sequence[str], hopel
 
 def inspect_clip(clip: Clip) -> Tuple[Clip, Inspection]:
     """The clip, repaired where that is safe, and what was found in it."""
-    offset = floor_offset(_measure(torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)).lowest)
+    offset = float(floor_height(_measure(torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)).lowest))
     repairs: List[str] = []
     hopeless: List[str] = []
     try:

@@ -1,5 +1,6 @@
 """All motions on the device: kinematics and velocities computed once, looked up at any time of any clip."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import List, Sequence, Tuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, 
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion import velocities
 from puffer_phc.motion.file import Clip
+from puffer_phc.motion.floor import floor_height
 from puffer_phc.motion.frame_rate import resample
 from puffer_phc.state import BodyState, Reference
 
@@ -36,7 +38,7 @@ class MotionLibrary:
 
     Everything known of a frame lies in one row of one tensor, so that a look-up reads contiguous memory. After the last frame of each
     clip follows one more row, the same pose at rest, for times beyond the end. With ``sets_floor`` each clip is shifted vertically so that
-    the median over its frames of the lowest point of the collision shapes touches the floor. Look-ups never wait for the device.
+    its lowest points rest on the floor (``motion.floor``). Look-ups never wait for the device.
 
     With ``is_half`` rows are stored in half precision, positions relative to the root's, which stays whole: half the memory, positions
     within half a millimetre and rotations within a twentieth of a degree.
@@ -59,17 +61,30 @@ class MotionLibrary:
         self._rows = torch.empty(num_rows, sum(_COLUMNS), device=self.device, dtype=torch.float16 if is_half else torch.float32)
         self._clearance = torch.empty(num_rows, device=self.device)
         self._roots = torch.empty(num_rows, 3, device=self.device) if is_half else None
-        start = 0
-        for group in _groups(clips, _CHUNK_FRAMES if self.device.type == "cpu" else _GPU_CHUNKS * _CHUNK_FRAMES):
-            part = slice(start, start + sum(clip.num_frames + 1 for clip in group))
-            rows = self._rows[part] if self._roots is None else torch.empty_like(self._rows[part], dtype=torch.float32)
-            _fill(rows, self._clearance[part], group, sets_floor)
-            if self._roots is not None:
-                pos = _unpack(rows).body.pos
-                self._roots[part] = pos[:, 0]
-                pos -= pos[:, :1].clone()
-                self._rows[part] = rows
-            start = part.stop
+        self._build(clips, sets_floor)
+
+    def _build(self, clips: Sequence[Clip], sets_floor: bool) -> None:
+        """Compute all rows: on a CPU by threads with a chunk each, which wait for nobody; torch's own would wait for each other."""
+        groups = _groups(clips, _CHUNK_FRAMES if self.device.type == "cpu" else _GPU_CHUNKS * _CHUNK_FRAMES)
+        stops = np.cumsum([sum(clip.num_frames + 1 for clip in group) for group in groups]).tolist()
+        jobs = [(group, slice(start, stop), sets_floor) for group, start, stop in zip(groups, [0, *stops], stops)]
+        if self.device.type != "cpu":
+            for job in jobs:
+                self._build_part(*job)
+            return
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for done in [pool.submit(self._build_part, *job) for job in jobs]:
+                done.result()
+
+    def _build_part(self, clips: Sequence[Clip], part: slice, sets_floor: bool) -> None:
+        """Compute the rows ``part``, those of ``clips``."""
+        rows = self._rows[part] if self._roots is None else torch.empty_like(self._rows[part], dtype=torch.float32)
+        _fill(rows, self._clearance[part], clips, sets_floor)
+        if self._roots is not None:
+            pos = _unpack(rows).body.pos
+            self._roots[part] = pos[:, 0]
+            pos -= pos[:, :1].clone()
+            self._rows[part] = rows
 
     def at(self, clip_ids: Tensor, times: Tensor) -> Reference:
         """The reference of clips ``clip_ids`` (N,) int64 at ``times`` (N,) s.
@@ -161,7 +176,7 @@ def _fill(rows: Tensor, clearance: Tensor, clips: Sequence[Clip], sets_floor: bo
     pos, quats = forward_kinematics(root_pos, local_quats)
     height = lowest_point(pos, quats).amin(-1)
     if sets_floor:
-        floor = torch.stack([part.median() for part in height.split([clip.num_frames for clip in clips])])[number]
+        floor = torch.stack([floor_height(part) for part in height.split([clip.num_frames for clip in clips])])[number]
         pos[..., 2] -= floor[:, None]
         height = height - floor
     joint_quats = local_quats[:, 1:]
