@@ -1,9 +1,10 @@
 """A policy that plays clips, steered by commands: the one owner of state behind window, page, video and plain text."""
 
+import difflib
 import logging
 import queue
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ _MOST_STEPS = 8
 _logger = logging.getLogger(__name__)
 
 
+class Episode(NamedTuple):
+    """One that ended."""
+
+    clip: str
+    time: float
+    """s in the clip."""
+    is_lost: bool
+
+
 class Playlist:
     """Which clip each row plays: all clips in turn, or one for all. Fulfils ``motion.sampler.Sampler``.
 
@@ -34,12 +44,16 @@ class Playlist:
         self._generator = torch.Generator().manual_seed(seed)
         self.shared_counts: List[Tensor] = []
         self.counts = {"finished": 0, "lost": 0}
+        self.ended: List[Episode] = []
+        """Of the last control step."""
         self.choose(clip)
 
     def choose(self, clip: Optional[str]) -> None:
         """One clip for all rows, by name, or all clips in turn. Raises ConfigError for a name that no clip has."""
         if clip is not None and clip not in self._motions.names:
-            raise ConfigError(f"no clip is called '{clip}'; there are {_some(self._motions.names)}")
+            nearest = difflib.get_close_matches(clip, self._motions.names, n=1)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are {_some(self._motions.names)}"
+            raise ConfigError(f"no clip is called '{clip}'; {hint}")
         self.clip = clip
         rows = torch.arange(self._num_envs)
         self._set(rows % self._motions.num_clips if clip is None else torch.full_like(rows, self._motions.names.index(clip)))
@@ -73,9 +87,11 @@ class Playlist:
 
     def record(self, done: Tensor, failed: Tensor, clip_ids: Tensor, times: Tensor) -> None:
         """Rows whose episode ended go on to the next clip, or back to the start of the only one."""
-        lost, ended = int((done & failed).sum()), int(done.sum())
+        rows = done.nonzero().squeeze(1).tolist()
+        self.ended = [Episode(self._motions.names[int(clip_ids[row])], float(times[row]), bool(failed[row])) for row in rows]
+        lost = sum(episode.is_lost for episode in self.ended)
         self.counts["lost"] += lost
-        self.counts["finished"] += ended - lost
+        self.counts["finished"] += len(self.ended) - lost
         self._starts = self._starts.masked_fill(done, 0.0)
         if self.clip is None:
             self._clip_ids = torch.where(done, (self._clip_ids + 1) % self._motions.num_clips, self._clip_ids)
@@ -221,9 +237,9 @@ class PlaySession:
         self._env.close()
 
     @property
-    def num_episodes(self) -> int:
-        """Episodes that ended so far."""
-        return sum(self._playlist.counts.values())
+    def ended(self) -> Sequence[Episode]:
+        """The episodes that the last control step ended."""
+        return self._playlist.ended
 
     def _say(self, message: str) -> None:
         self._message = message

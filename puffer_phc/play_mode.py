@@ -31,7 +31,7 @@ def play(config: Config, device: torch.device, checkpoint: Path, output: Path) -
     """Show the policy of ``checkpoint`` as [play] asks; ``config`` is resolved. Files go to the folder ``output``."""
     viewer, reason = choose_viewer(config.play.viewer)
     show = _FRONT_ENDS[viewer]
-    motions = build.load_motions(config.env, device)
+    motions = build.load_motions(config, device)
     if reason:
         _logger.info("%s", reason)
     return show(config, lambda: open_session(config, motions, checkpoint, output, viewer), output)
@@ -119,15 +119,18 @@ def show_video(config: Config, opened: Opener, output: Path) -> int:
 
 
 def show_text(config: Config, opened: Opener, output: Path) -> int:
-    """No picture: every clip once (or the chosen one), a line for each humanoid now and then."""
+    """No picture: a line for every clip (or the chosen one), when it is over or lost for the first time."""
     session = opened()
-    wanted = len(session.clip_names) if config.play.clip is None else session.frame().num_humanoids
+    console = Console()
+    left = set(session.clip_names) if config.play.clip is None else {config.play.clip}
     try:
-        while session.num_episodes < wanted:
+        while left:
             session.step()
+            for episode in (episode for episode in session.ended if episode.clip in left):
+                left.remove(episode.clip)
+                what = "lost after" if episode.is_lost else "played to the end,"
+                console.print(f"{episode.clip}: {what} {episode.time:.1f} s", markup=False, highlight=False, soft_wrap=True)
     finally:
-        for what, value in session.status():
-            Console().print(f"{what}: {value}", highlight=False, soft_wrap=True)
         session.close()
     return 0
 

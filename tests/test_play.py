@@ -1,6 +1,7 @@
 """The play mode: every command does what the table says, and what can't be done is one line."""
 
 import os
+import re
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from puffer_phc import options
 from puffer_phc.errors import CheckpointError, ConfigError
 from puffer_phc.main import USER_ERROR, main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
-from puffer_phc.play import Playlist, PlaySession
+from puffer_phc.play import Episode, Playlist, PlaySession
 from puffer_phc.view import display
 from puffer_phc.view.commands import COMMANDS, SPEEDS
 from puffer_phc.view.session import CameraPlace, Settings
@@ -217,13 +218,16 @@ def test_episodes_that_end_go_on_with_the_next_clip_and_are_counted():
     playlist.record(done, failed, *playlist.draw())
     assert playlist.draw()[0].tolist() == [1, 1]
     assert playlist.counts == {"finished": 0, "lost": 1}
+    assert playlist.ended == [Episode("sway_0", 0.0, True)]
     playlist.choose("sway_1")
     playlist.record(done, ~failed, *playlist.draw())
     assert playlist.draw()[0].tolist() == [1, 1]
     assert playlist.draw()[1][0] == 0.0
     assert playlist.counts == {"finished": 1, "lost": 1}
     with pytest.raises(ConfigError, match="sway_0, sway_1, sway_2"):
-        playlist.choose("sway_9")
+        playlist.choose("moonwalk")
+    with pytest.raises(ConfigError, match=r"did you mean 'sway_1'\?"):
+        playlist.choose("swya_1")
 
 
 def test_a_lost_humanoid_starts_over_unless_the_distance_is_zero(tmp_path):
@@ -231,8 +235,8 @@ def test_a_lost_humanoid_starts_over_unless_the_distance_is_zero(tmp_path):
     for session in (strict, endless):
         for _ in range(20):
             session.step()
-    assert strict.num_episodes > 0
-    assert endless.num_episodes == 0
+    assert dict(strict.status())["to the end / lost"].startswith("0 / ")
+    assert dict(strict.status())["to the end / lost"] != "0 / 0" == dict(endless.status())["to the end / lost"]
 
 
 @pytest.mark.parametrize(("viewer", "clip", "count"), [("web", None, 16), ("native", None, 4), ("video", None, 4), ("video", "sway_0", 1)])
@@ -274,7 +278,8 @@ def files(tmp_path, monkeypatch):
 
 def test_without_pictures_every_clip_is_played_once(files, capsys):
     assert main([*files, "--viewer", "none"]) == 0
-    assert "to the end / lost" in capsys.readouterr().out
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"stand: (lost after|played to the end,) 0\.\d s", line)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """MuJoCo's own window as a front end: keys post commands, text lists them, shapes are added to its scene."""
 
 import contextlib
+import threading
 import time
 from typing import Any, Dict
 
@@ -16,6 +17,7 @@ viewer: Any = _viewer
 
 PICTURES_PER_SECOND = 60.0
 _SHADOW_RADIUS, _SHADOW_SIZE = 12.0, 4096
+_CLOSING_SECONDS = 5.0
 _SPECIAL_KEYS = {"SPACE": 32, "ESCAPE": 256, "BACKSPACE": 259}
 """GLFW's codes; letters and digits are their characters' codes."""
 
@@ -36,6 +38,7 @@ class Window:
         self._board = Board(shadow_radius=_SHADOW_RADIUS, shadow_size=_SHADOW_SIZE)
         self._figures, self._focus = Figures(), Focus()
         self._keys = key_commands()
+        before = set(threading.enumerate())
         try:
             board = self._board
             self._handle = viewer.launch_passive(
@@ -43,6 +46,7 @@ class Window:
             )
         except (RuntimeError, mujoco.FatalError) as error:
             raise BackendError(f"MuJoCo's window can't be opened: {error}; choose --viewer web or video") from error
+        self._threads = [thread for thread in threading.enumerate() if thread not in before]
         self._option, self._flags = mujoco.MjvOption(), self._handle.user_scn.flags.copy()
         with self._handle.lock():
             camera = self._handle.cam
@@ -77,9 +81,11 @@ class Window:
         self._handle.sync()
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window, and wait until it is gone: it must not draw while the process ends."""
         with contextlib.suppress(mujoco.UnexpectedError):
             self._handle.close()
+        for thread in self._threads:
+            thread.join(_CLOSING_SECONDS)
 
     def _on_key(self, code: int) -> None:
         if code in self._keys:
