@@ -273,7 +273,7 @@ class PlayConfig:
     """Section [play]."""
 
     viewer: Literal["auto", "native", "web", "video", "none"] = "auto"
-    """Where to watch: MuJoCo's window, a web page, a file, or only lines of text; auto: the window where there is a display, else the page."""
+    """MuJoCo's window, a web page, a video file or lines of text; auto: the window where there is a display, else the page."""
     clip: Optional[str] = None
     """Name of the clip that every humanoid imitates; auto: all clips in turn."""
     num_envs: Optional[int] = None
