@@ -1,5 +1,6 @@
 """Objects from a resolved ``Config``: simulator, motions, environment, policy, evaluation."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Optional
 
@@ -11,7 +12,7 @@ from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
-from puffer_phc.errors import BackendError, CheckpointError
+from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, evaluate, merge
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.learn.checkpoint import Checkpoint, load_policy
@@ -63,11 +64,19 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
     raise BackendError(f"backend '{env.backend}' is not in this version; choose mujoco_cpu or mujoco_warp")
 
 
-def load_motions(env: EnvConfig, device: torch.device) -> MotionLibrary:
-    """All clips of ``env.motion_file`` on ``device``. Raises MotionFileError for a file that is not usable."""
+def load_motions(config: Config, device: torch.device, world: Optional[World] = None) -> MotionLibrary:
+    """The clips of ``env.motion_file`` on ``device``: all of them, or this process's share with ``train.shard_clips``.
+
+    Raises MotionFileError for a file that is not usable, ConfigError for fewer clips than processes to share them.
+    """
+    env, world = config.env, world or World()
     clips = load_motion_file(env.motion_file)
     if env.mirror_motions:
         clips = with_mirrored(clips)
+    if config.train.shard_clips:
+        if len(clips) < world.size:
+            raise ConfigError(f"train.shard_clips: {len(clips)} clips cannot be shared by {world.size} processes")
+        clips = clips[world.rank :: world.size]
     return MotionLibrary(clips, device, sets_floor=env.motion_floor == "humanoid", is_half=env.motion_precision == "float16")
 
 
@@ -115,18 +124,23 @@ class Evaluator:
 
     def __init__(self, config: Config, motions: MotionLibrary, world: Optional[World] = None) -> None:
         self._env, self._motions, self._world = config.env, motions, world or World()
-        self._compile = bool(config.train.compile)
-        num_envs = min(chosen(config.eval.num_envs), -(-motions.num_clips // self._world.size))
+        self._compile, self._is_sharded = bool(config.train.compile), config.train.shard_clips
+        self._share = range(motions.num_clips) if self._is_sharded else range(self._world.rank, motions.num_clips, self._world.size)
+        num_envs = min(chosen(config.eval.num_envs), max(len(self._share), 1))
         self._simulator = make_simulator(config.env, num_envs, motions.device)
         self.observation_size = observation_size(config.env.num_future_frames)
         self.action_size = ActionMap(config.env, self._simulator.gains).action_size
 
     def __call__(self, policy: Callable[[Tensor], Tensor]) -> EvaluationResult:
         """The result of ``policy``, which maps observations (N, O) to actions (N, A); every process plays its share of the clips."""
-        world = self._world
-        share = range(world.rank, self._motions.num_clips, world.size)
-        own = evaluate(policy, self._simulator, self._motions, self._env, share, self._compile)
-        return merge(world.gather(own))
+        own = evaluate(policy, self._simulator, self._motions, self._env, self._share, self._compile)
+        if self._is_sharded:
+            own = replace(own, clip_ids=own.clip_ids * self._world.size + self._world.rank)
+        return merge(self._world.gather(own))
+
+    def own_clips(self, values: Tensor) -> Tensor:
+        """The part of ``values`` (C,) of all clips that is of the clips of ``motions``."""
+        return values[self._world.rank :: self._world.size] if self._is_sharded else values
 
     def close(self) -> None:
         """Free the simulator."""
@@ -138,7 +152,7 @@ def training_evaluation(evaluator: Evaluator, env: PufferImitation) -> Callable[
 
     def run(policy: Callable[[Tensor], Tensor]) -> Dict[str, float]:
         result = evaluator(policy)
-        env.env.sampler.record_evaluation(~result.relaxed_success)
+        env.env.sampler.record_evaluation(evaluator.own_clips(~result.relaxed_success))
         return result.summary()
 
     return run

@@ -191,6 +191,8 @@ class TrainConfig:
     """Passes over each batch."""
     learning_rate: Optional[float] = None
     """Adam's step size; auto: 2e-4 for the GPU's network, 5e-4 for the CPU's small one."""
+    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """How the learning rate grows with the number of processes: not, with its square root, or with it."""
     adam_eps: float = 1e-5
     """Adam's term against division by zero; gradients are small here, so that it acts as a brake."""
     lr_decay_rate: float = 1.5e-4
@@ -221,6 +223,8 @@ class TrainConfig:
     """Weight of the loss on mean actions outside ±0.9."""
     l2_reg_coef: float = 0.0
     """Weight of the pull towards the initial parameters."""
+    shard_clips: bool = False
+    """Several processes: each holds and trains on every N-th clip only, instead of all of them."""
     eval_interval: Optional[int] = None
     """Iterations between evaluations, 0: none; auto: 500 on a GPU, 25 on a CPU."""
     checkpoint_interval: Optional[int] = None

@@ -98,7 +98,7 @@ def train(arguments: Arguments) -> int:
     for package in ("wandb",) * arguments.track + ("tensorboard",) * arguments.tensorboard:
         require(package)
     session = open_session(arguments)
-    motions = build.load_motions(session.config.env, session.device)
+    motions = build.load_motions(session.config, session.device, session.world)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
     evaluate = None
@@ -193,7 +193,7 @@ def evaluate(arguments: Arguments) -> int:
         raise ConfigError("--mode eval needs a checkpoint: -c FILE")
     check_writable(arguments.output)
     session = open_session(arguments)
-    motions = build.load_motions(session.config.env, session.device)
+    motions = build.load_motions(session.config, session.device, session.world)
     evaluator = build.Evaluator(session.config, motions, session.world)
     policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
     result = evaluator(deterministic(policy, session.config.train.precision))

@@ -86,7 +86,7 @@ class Bench:
         self.device = choose_device(config)
         self.config = resolve(config, self.device)
         torch.set_float32_matmul_precision("highest" if self.config.train.precision == "float32" else "high")
-        self.motions = build.load_motions(self.config.env, self.device)
+        self.motions = build.load_motions(self.config, self.device)
         self.rows: List[Row] = []
 
     def sized(self, num_envs: int) -> Config:

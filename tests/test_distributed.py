@@ -36,18 +36,25 @@ class Silent:
     def close(self) -> None: ...
 
 
-def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
-    """Collect and update once with this process's share of the environments; the whole batch is one minibatch."""
+def make_config(world: World, folder: Path, **train: Any) -> Config:
+    """A small run with this process's share of the environments; the whole batch is one minibatch."""
     num_envs = TOTAL_ENVS // world.size
     config = Config()
     config = replace(
         config,
         env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=str(folder / "motion.npz")),
         policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
-        train=replace(config.train, batch_size=num_envs * HORIZON, minibatch_size=num_envs * HORIZON, update_epochs=1, device="cpu"),
+        train=replace(
+            config.train, batch_size=num_envs * HORIZON, minibatch_size=num_envs * HORIZON, update_epochs=1, device="cpu", **train
+        ),
     )
-    config = resolve(config, torch.device("cpu"))
-    motions = build.load_motions(config.env, torch.device("cpu"))
+    return resolve(config, torch.device("cpu"))
+
+
+def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
+    """Collect and update once."""
+    config = make_config(world, folder)
+    motions = build.load_motions(config, torch.device("cpu"), world)
     env = build.make_environment(config, motions, world)
     policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
     trainer = Trainer(config, env, policy, folder, Silent(), None, world)
@@ -71,6 +78,23 @@ def worker(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     world = World.from_environment("cpu")
     torch.save(one_iteration(world, folder), folder / f"rank{rank}.pt")
+    world.close()
+
+
+def shard_worker(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = World.from_environment("cpu")
+    config = make_config(world, folder, shard_clips=True, lr_scaling="linear", total_timesteps=2 * TOTAL_ENVS * HORIZON)
+    motions = build.load_motions(config, torch.device("cpu"), world)
+    env = build.make_environment(config, motions, world)
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
+    evaluator = build.Evaluator(config, motions, world)
+    trainer = Trainer(config, env, policy, folder, Silent(), build.training_evaluation(evaluator, env), world)
+    trainer.fit()
+    result = evaluator(policy.mean_action)
+    scale = trainer._optimizer.rate / make_config(World(), folder).train.learning_rate
+    torch.save({"own": motions.names, "all": list(result.names), "scale": float(scale)}, folder / f"shard{rank}.pt")
     world.close()
 
 
@@ -120,3 +144,12 @@ def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Pa
             torch.testing.assert_close(half[name], whole[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
     assert whole["gradient"].norm() > 1e-2
     assert torch.equal(halves[0]["parameters"], halves[1]["parameters"])
+
+
+def test_clips_in_shards_are_trained_on_apart_and_evaluated_together(tmp_path: Path) -> None:
+    clips = [swaying_clip(40 + 5 * seed, seed) for seed in range(3)]
+    save_motion_file(tmp_path / "motion.npz", clips)
+    first, second = two_processes(shard_worker, tmp_path, "shard")
+    assert (first["own"], second["own"]) == (["sway_0", "sway_2"], ["sway_1"])
+    assert first["all"] == second["all"] == ["sway_0", "sway_1", "sway_2"]
+    assert 1.3 < first["scale"] <= 2.0

@@ -6,7 +6,7 @@ import torch
 from synthetic_motion import swaying_clip
 
 from puffer_phc import build
-from puffer_phc.config import EnvConfig
+from puffer_phc.config import Config, EnvConfig
 from puffer_phc.humanoid import kinematics
 from puffer_phc.humanoid.kinematics import forward_kinematics
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
@@ -69,8 +69,8 @@ def test_an_image_that_is_there_already_is_not_made_again():
 
 def test_the_option_doubles_the_clips_at_load(tmp_path):
     save_motion_file(tmp_path / "a.npz", [swaying_clip(20, 0), swaying_clip(30, 1)])
-    plain = build.load_motions(EnvConfig(motion_file=str(tmp_path / "a.npz")), torch.device("cpu"))
-    doubled = build.load_motions(EnvConfig(motion_file=str(tmp_path / "a.npz"), mirror_motions=True), torch.device("cpu"))
+    plain = build.load_motions(Config(env=EnvConfig(motion_file=str(tmp_path / "a.npz"))), torch.device("cpu"))
+    doubled = build.load_motions(Config(env=EnvConfig(motion_file=str(tmp_path / "a.npz"), mirror_motions=True)), torch.device("cpu"))
     assert doubled.names == [*plain.names, "sway_0_mirrored", "sway_1_mirrored"]
     assert doubled.num_frames.tolist() == [20, 30, 20, 30]
 

@@ -51,7 +51,7 @@ def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None,
         train=replace(config.train, device="cpu", checkpoint_interval=0, **{**train, **options}),
     )
     config = resolve(config, torch.device("cpu"))
-    env = build.make_environment(config, build.load_motions(config.env, torch.device("cpu")))
+    env = build.make_environment(config, build.load_motions(config, torch.device("cpu")))
     policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
     return Trainer(config, env, policy, folder / "run", Recorder(), evaluate)
 

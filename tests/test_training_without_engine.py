@@ -49,7 +49,7 @@ class Notes:
 
 def make_trainer(run_dir, notes):
     config = resolve(assemble(absolute(dotted(OPTIONS), resource_root())).sections(), CPU)
-    motions = build.load_motions(config.env, CPU)
+    motions = build.load_motions(config, CPU)
     env = imitation(config.env, motions)
     policy = build.make_policy(config, env.observation_size, env.action_size, CPU)
 

@@ -80,7 +80,7 @@ class Trainer:
         self._rollout = Rollout(self._horizon, num_envs, policy.observation_size, policy.action_size, device)
         self._collector = Collector(env, policy, self._rollout, self.random, options.precision)
         self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
-        self._schedule = LearningRate(chosen(options.learning_rate), options.lr_decay_rate, options.lr_decay_floor)
+        self._schedule = LearningRate(scaled_rate(options, self._world.size), options.lr_decay_rate, options.lr_decay_floor)
         self._rate_factor = torch.ones((), device=device)
         self._weights = loss_weights(options)
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
@@ -145,7 +145,7 @@ class Trainer:
         observations = self._rollout.observations.flatten(0, 1)
         self.policy.obs_norm.update(self._world.combined(moments(observations)))
         sampler = self.env.env.sampler
-        for counts in sampler.shared_counts:
+        for counts in () if self._options.shard_clips else sampler.shared_counts:
             self._world.sum_(counts)
         sampler.update()
 
@@ -280,6 +280,12 @@ class Trainer:
 def due(iteration: int, interval: int) -> bool:
     """Whether something that happens every ``interval`` iterations (0: never) happens after this one."""
     return interval > 0 and iteration % interval == 0
+
+
+def scaled_rate(options: TrainConfig, num_processes: int) -> float:
+    """The learning rate for batches of ``num_processes`` times the size, by ``train.lr_scaling``."""
+    exponent = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[options.lr_scaling]
+    return chosen(options.learning_rate) * num_processes**exponent
 
 
 def loss_weights(options: TrainConfig) -> LossWeights:
