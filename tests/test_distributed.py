@@ -1,7 +1,11 @@
 """Two processes train as one: sums over gloo on the CPU, and the trainer on the real engine."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
@@ -13,6 +17,7 @@ from synthetic_motion import swaying_clip
 
 from puffer_phc import build
 from puffer_phc.config import Config
+from puffer_phc.learn.checkpoint import load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.learn.trainer import Trainer
@@ -153,3 +158,46 @@ def test_clips_in_shards_are_trained_on_apart_and_evaluated_together(tmp_path: P
     assert (first["own"], second["own"]) == (["sway_0", "sway_2"], ["sway_1"])
     assert first["all"] == second["all"] == ["sway_0", "sway_1", "sway_2"]
     assert 1.3 < first["scale"] <= 2.0
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_within_a_minute_and_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(60)])
+    script = Path(__file__).parents[1] / "scripts" / "train.py"
+    options = {
+        "-m": tmp_path / "motion.npz",
+        "--train.data_dir": tmp_path / "runs",
+        "--env.num_envs": 4,
+        "--train.batch_size": 64,
+        "--policy.layer_sizes": 16,
+        "--policy.hidden_size": 16,
+        "--train.eval_interval": 0,
+        "--train.checkpoint_interval": 2,
+        "--env.backend": "mujoco_cpu",
+    }
+    words = [str(word) for option in options.items() for word in option]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
+    run = subprocess.Popen([*launcher, str(script), *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    try:
+        checkpoint = wait_for_checkpoint(tmp_path / "runs", run)
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text(encoding="utf-8").split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        killed = time.monotonic()
+        _, errors = run.communicate(timeout=60)
+        assert time.monotonic() - killed < 60
+    finally:
+        run.kill()
+    assert run.returncode != 0
+    assert "SIGKILL" in errors
+    assert load_checkpoint(checkpoint).trainer is not None
+
+
+def wait_for_checkpoint(runs: Path, process: Any) -> Path:
+    for _ in range(1200):
+        found = list(runs.glob("*/latest.pt"))
+        if found:
+            return found[0]
+        assert process.poll() is None
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint within two minutes")
