@@ -47,7 +47,7 @@ class Arguments:
     speed: float = 1.0
     """Relative to real time."""
     keep_floor: bool = False
-    """Leave heights as the file has them, instead of putting the clip's median lowest point on the floor."""
+    """Leave heights as the file has them, instead of putting the clip on the floor as training does."""
     list: bool = False
     """Name the clips and end."""
     debug: bool = False
