@@ -11,7 +11,7 @@ import torch
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import BackendError, ConfigError
 
-_GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 64
+_GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 256
 _GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096
 _GPU_LAYER_SIZES, _CPU_LAYER_SIZES = (2048, 1536, 1024, 1024, 512), (256, 128)
 _GPU_HIDDEN_SIZE, _CPU_HIDDEN_SIZE = 512, 128

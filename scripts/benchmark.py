@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py --num-envs 4096 8192 16384 --json benchmark.json
     python scripts/benchmark.py --stages physics --compare-physics --num-envs 4096
-    python scripts/benchmark.py --backend mujoco_cpu --num-envs 64 --stages physics environment
+    python scripts/benchmark.py --backend mujoco_cpu --num-envs 256 --stages physics environment
 
 Rates are environment steps (control steps of one humanoid) a second. On mujoco_cpu the first two stages are timed in turn with a bare
 ``mujoco.batch.Batch.step`` of the same model from the same states, and the share of its speed is shown.
@@ -61,7 +61,7 @@ class Options:
     backend: Literal["auto", "mujoco_cpu", "mujoco_warp"] = "auto"
     """Physics engine; auto takes mujoco_warp where there is a CUDA device."""
     num_envs: Tuple[int, ...] = ()
-    """Numbers of environments; default: 4096 on a GPU, 64 on a CPU."""
+    """Numbers of environments; default: 4096 on a GPU, 256 on a CPU."""
     stages: Tuple[Stage, ...] = ("physics", "environment", "policy", "update", "train")
     """What to time."""
     seconds: float = 10.0

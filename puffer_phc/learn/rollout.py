@@ -1,6 +1,7 @@
 """T steps of N environments as device tensors, and the loop that fills them."""
 
-from typing import Callable, Protocol, Tuple
+import contextlib
+from typing import Callable, Iterator, Protocol, Tuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,17 @@ def autocast(precision: str, device: torch.device) -> "torch.autocast":
     Weights are cast anew at each use: a cache would outlive the steps that change them when a CUDA graph is recorded.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: on a CPU the physics engine has the cores, and a step's tensors are too small to share out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def deterministic(policy: PHCPolicy, precision: str) -> Callable[[Tensor], Tensor]:
@@ -85,6 +97,10 @@ class Collector:
     @torch.no_grad()
     def collect(self, reward_scale: float) -> None:
         """Fill the rollout; rewards are multiplied by ``reward_scale``."""
+        with one_thread() if self._waits_are_free else contextlib.nullcontext():
+            self._collect(reward_scale)
+
+    def _collect(self, reward_scale: float) -> None:
         rollout, env = self.rollout, self.env
         for t in range(rollout.num_steps):
             self._decide()

@@ -15,7 +15,7 @@ from puffer_phc import rotations
 from puffer_phc.errors import BackendError
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
-from puffer_phc.sim.cpu_kinematics import rotation_vectors, write_body_states
+from puffer_phc.sim.cpu_kinematics import Index, rotation_vectors, write_body_states
 from puffer_phc.sim.pd import pd_gains
 from puffer_phc.sim.simulator import MAX_DISTANCE, MAX_SPEED, Counters
 from puffer_phc.state import BodyState, DofState, Pose
@@ -135,7 +135,7 @@ class MujocoCpuSimulator:
         self.diverged[ids] = False
         self.dof.torque[ids] = 0.0
         self.dof.power[ids] = 0.0
-        self._refresh()
+        self._refresh(rows)
 
     def push(self, mask: Tensor, velocity: Tensor) -> None:
         """Add ``velocity`` (N, 3) m/s, world frame, to the root where ``mask`` (N,) bool is true; frozen rows stay where they are."""
@@ -156,6 +156,7 @@ class MujocoCpuSimulator:
             "diverged": self.diverged.clone(),
             "torque": self.dof.torque.clone(),
             "power": self.dof.power.clone(),
+            **{name: tensor.clone() for name, tensor in self._derived().items()},
         }
 
     def restore(self, snapshot: Dict[str, Any]) -> None:
@@ -169,19 +170,27 @@ class MujocoCpuSimulator:
         self.dof.torque.copy_(snapshot["torque"])
         self.dof.power.copy_(snapshot["power"])
         self._refresh()
+        for name, tensor in self._derived().items():
+            tensor.copy_(snapshot[name])
+
+    def _derived(self) -> Dict[str, Tensor]:
+        """What follows from the rows, but for rounding that depends on how many were computed together."""
+        return {"dof_pos": self.dof.pos, "dof_vel": self.dof.vel, **self.body._asdict()}
 
     def close(self) -> None:
         """Free the engine's threads and rows; ``body`` and ``dof`` keep their last values. Safe to call twice."""
         self.__dict__.pop("_batch", None)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _refresh(self) -> None:
-        """Make ``body`` and ``dof`` describe the rows, and freeze the rows that no humanoid can be in."""
-        self._record["qpos"][:] = self._qpos[:, None]
-        self._record["qvel"][:] = self._qvel[:, None]
-        self._dof_arrays[0][...] = rotation_vectors(self._qpos)
-        self._dof_arrays[1][...] = _joint_velocities(self._qvel)
-        self._write_bodies()
+    def _refresh(self, rows: Index = slice(None)) -> None:
+        """Make ``body`` and ``dof`` describe ``rows``, and freeze the rows that no humanoid can be in."""
+        qpos, qvel = self._qpos[rows], self._qvel[rows]
+        self._record["qpos"][rows], self._record["qvel"][rows] = qpos[:, None], qvel[:, None]
+        self._dof_arrays[0][rows], self._dof_arrays[1][rows] = rotation_vectors(qpos), _joint_velocities(qvel)
+        states = [np.empty((len(qpos), *array.shape[1:]), np.float32) for array in self._body_arrays]
+        write_body_states(qpos, qvel, *states)
+        for array, state in zip(self._body_arrays, states):
+            array[rows] = state
         bad = self._insane_rows()
         if bad.any():
             self._freeze(bad)
