@@ -88,7 +88,13 @@ def test_python_3_8_is_not_locked_out():
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="the names of the standard library need Python 3.10")
 def test_every_import_is_a_dependency():
-    distributions = {"pufferlib": "pufferlib-core", "warp": "warp-lang", "mujoco_warp": "mujoco-warp", "PIL": "pillow", "imageio_ffmpeg": "imageio"}
+    distributions = {
+        "pufferlib": "pufferlib-core",
+        "warp": "warp-lang",
+        "mujoco_warp": "mujoco-warp",
+        "PIL": "pillow",
+        "imageio_ffmpeg": "imageio",
+    }
     groups = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
     declared = {re.split(r"[^\w-]", line)[0] for group in groups for line in group} | {"isaacgym", "puffer_phc"}
     for path in [*(REPOSITORY / "puffer_phc").rglob("*.py"), *(REPOSITORY / "scripts").glob("*.py")]:
