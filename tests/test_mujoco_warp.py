@@ -36,7 +36,8 @@ def random_pose(seed: int, height: float, num_envs: int = NUM_ENVS) -> Pose:
 
 
 def targets_near(pose: Pose, seed: int = 9) -> torch.Tensor:
-    return pose.dof_pos + 0.2 * torch.randn(pose.dof_pos.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(pose.dof_pos.shape, generator=torch.Generator().manual_seed(seed))
+    return pose.dof_pos + 0.2 * noise.to(pose.dof_pos.device)
 
 
 @pytest.fixture(scope="module")
