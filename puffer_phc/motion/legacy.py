@@ -6,6 +6,7 @@ containers need and refuses all others, before anything is called. Arrays in job
 
 import bz2
 import collections
+import contextlib
 import gzip
 import io
 import lzma
@@ -13,7 +14,7 @@ import pickle
 import re
 import zlib
 from pathlib import Path
-from typing import IO, Any, Callable, ClassVar, Dict, List, Tuple
+from typing import IO, Any, Callable, ClassVar, Dict, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -78,10 +79,15 @@ def load_plain_pickle(path: Path) -> Any:
 
     Raises MotionFileError when it is not; nothing in the file is executed.
     """
-    label = f"motion file '{path}'"
+    with pickle_errors(f"motion file '{path}'", "a motion file"), _open(path) as stream:
+        return _PlainUnpickler(stream).load()
+
+
+@contextlib.contextmanager
+def pickle_errors(label: str, expected: str) -> Iterator[None]:
+    """Whatever reading a pickle raises, as a MotionFileError that begins with ``label`` and says that the file is not ``expected``."""
     try:
-        with _open(path) as stream:
-            return _PlainUnpickler(stream).load()
+        yield
     except MotionFileError:
         raise
     except OSError as error:
@@ -89,7 +95,7 @@ def load_plain_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise MotionFileError(f"{label}: {error}") from error
     except Exception as error:  # A damaged pickle fails anywhere and with any type.
-        raise MotionFileError(f"{label} is damaged or not a motion file ({type(error).__name__}: {error})") from error
+        raise MotionFileError(f"{label} is damaged or not {expected} ({type(error).__name__}: {error})") from error
 
 
 class _ZlibReader(io.RawIOBase):

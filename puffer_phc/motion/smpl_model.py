@@ -16,7 +16,7 @@ from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_ORDER, SMPL_TO_MJCF, UPRIGHT_TO_SMPL_REST
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.legacy import _ADMITTED, _Array, _open, _PlainUnpickler
+from puffer_phc.motion.legacy import _ADMITTED, _Array, _open, _PlainUnpickler, pickle_errors
 
 FLOOR_FRAMES = 48
 """Frames, evenly spread over a clip, whose median lowest vertex is the floor."""
@@ -106,19 +106,11 @@ def load_smpl_model(path: Path) -> SmplModel:
 def _load(path: Path) -> Any:
     """What the pickle holds, bags of attributes included."""
     label = f"body model '{path}'"
-    try:
+    with pickle_errors(label, "a pickle"):
         if path.stat().st_size > LARGEST_MODEL:
             raise MotionFileError(f"{label} has {path.stat().st_size >> 20} MB, far more than any SMPL model")
         with _open(path) as stream:
             return _ModelUnpickler(stream).load()
-    except MotionFileError:
-        raise
-    except OSError as error:
-        raise MotionFileError(f"{label} cannot be read: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise MotionFileError(f"{label}: {error}") from error
-    except Exception as error:  # A damaged pickle fails anywhere and with any type.
-        raise MotionFileError(f"{label} is damaged or not a pickle ({type(error).__name__}: {error})") from error
 
 
 class _Bag:

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from typing import Any, Dict
 
 from mujoco import viewer as _viewer
@@ -11,7 +10,7 @@ from puffer_phc.errors import BackendError
 from puffer_phc.view.commands import COMMANDS
 from puffer_phc.view.mujoco_scene import Board, Figures, camera_place, mujoco
 from puffer_phc.view.scene import LOOK_HEIGHT, Focus, stage
-from puffer_phc.view.session import Session
+from puffer_phc.view.session import Session, play_at_pace
 
 viewer: Any = _viewer
 
@@ -54,13 +53,7 @@ class Window:
 
     def run(self) -> None:
         """Play and draw until the window is closed or somebody quits."""
-        last = time.monotonic()
-        while self._handle.is_running() and not self._session.is_over:
-            now = time.monotonic()
-            self._session.advance(now - last)
-            self.draw(now - last)
-            last = now
-            time.sleep(max(0.0, now + 1.0 / PICTURES_PER_SECOND - time.monotonic()))
+        play_at_pace(self._session, self.draw, PICTURES_PER_SECOND, self._handle.is_running)
 
     def draw(self, seconds: float) -> None:
         """Show the present instant, ``seconds`` after the last picture."""

@@ -1,6 +1,7 @@
 """What front ends see of a playing session: a picture's worth of states, the settings, and where to post commands."""
 
-from typing import Any, NamedTuple, Optional, Protocol, Sequence, Tuple
+import time
+from typing import Any, Callable, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from torch import Tensor
 
@@ -108,3 +109,14 @@ class Recorder(Protocol):
     def cancel(self) -> None:
         """Leave no file."""
         ...
+
+
+def play_at_pace(session: Session, draw: Callable[[float], None], pictures_per_second: float, is_open: Callable[[], bool]) -> None:
+    """Let ``session`` follow the clock until it is over or ``is_open`` says no; ``draw`` gets the seconds since the last picture."""
+    last = time.monotonic()
+    while is_open() and not session.is_over:
+        now = time.monotonic()
+        session.advance(now - last)
+        draw(now - last)
+        last = now
+        time.sleep(max(0.0, now + 1.0 / pictures_per_second - time.monotonic()))

@@ -5,7 +5,6 @@ import errno
 import io
 import math
 import socket
-import time
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -28,7 +27,7 @@ from puffer_phc.view.scene import (
     slim,
     stage,
 )
-from puffer_phc.view.session import CameraPlace, Frame, Session, Settings
+from puffer_phc.view.session import CameraPlace, Frame, Session, Settings, play_at_pace
 
 PICTURES_PER_SECOND = 30.0
 _STATUS_SECONDS = 0.25
@@ -142,13 +141,7 @@ class WebPage:
 
     def run(self) -> None:
         """Play and draw until the session is over."""
-        last = time.monotonic()
-        while not self._session.is_over:
-            now = time.monotonic()
-            self._session.advance(now - last)
-            self.draw(now - last)
-            last = now
-            time.sleep(max(0.0, now + 1.0 / PICTURES_PER_SECOND - time.monotonic()))
+        play_at_pace(self._session, self.draw, PICTURES_PER_SECOND, lambda: True)
 
     def draw(self, seconds: float) -> None:
         """Show the present instant, ``seconds`` after the last picture."""
