@@ -11,7 +11,7 @@ from puffer_phc.motion.asf_amc import load_amc
 from puffer_phc.motion.cleaning import LIMBS, mend_hands, steady_twist, trim_ends
 from puffer_phc.motion.legs import LEGS, frame, from_axes, solve_leg, unit
 from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.resample import continuous, resample
+from puffer_phc.motion.resample import continuous, resample, smooth_moving, smooth_rotations
 from puffer_phc.motion.retarget import measure_performer, retarget
 
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}
@@ -176,3 +176,14 @@ def test_standing_performer_stands_straight(tmp_path):
     assert math.degrees(float(trunk.max())) < 30.0
     assert positions.std(0).max() < 1e-4
     assert lowest_point(positions, quats).amin(-1).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("frames", [3, 12, 200])
+def test_filtering_keeps_the_speed_of_uniform_motion_up_to_both_ends(frames):
+    """Held ends would make a runner start and arrive at four fifths of his speed."""
+    times = torch.arange(frames, dtype=torch.float64) / 120.0
+    positions = torch.stack((4.0 * times, -1.5 * times, 1.0 + 0.0 * times), dim=-1)[:, None]
+    turns = rotations.from_rotation_vector(torch.stack((0.0 * times, 0.0 * times, 3.0 * times), dim=-1))[:, None]
+    assert torch.allclose(smooth_moving(positions, 2.4), positions, atol=1e-12)
+    error = rotations.multiply(rotations.conjugate(smooth_rotations(turns, 2.4)), turns)
+    assert rotations.angle(error).max() < 2e-3
