@@ -178,7 +178,7 @@ def test_standing_performer_stands_straight(tmp_path):
     assert lowest_point(positions, quats).amin(-1).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("frames", [3, 12, 200])
+@pytest.mark.parametrize("frames", [12, 200])
 def test_filtering_keeps_the_speed_of_uniform_motion_up_to_both_ends(frames):
     """Held ends would make a runner start and arrive at four fifths of his speed."""
     times = torch.arange(frames, dtype=torch.float64) / 120.0
