@@ -229,6 +229,8 @@ class TrainConfig:
     """Iterations between evaluations, 0: none; auto: 500 on a GPU, 25 on a CPU."""
     checkpoint_interval: Optional[int] = None
     """Iterations between checkpoints, 0: only the last; auto: 500 on a GPU, 50 on a CPU."""
+    keep_checkpoints: int = 3
+    """Checkpoints kept in a run's folder, the newest of which is latest.pt too."""
     data_dir: str = "experiments"
     """Folder that holds one folder per run."""
     compile: Optional[bool] = None
@@ -240,7 +242,7 @@ class TrainConfig:
         _check(
             "train",
             self,
-            counts=("total_timesteps", "batch_size", "minibatch_size", "bptt_horizon", "update_epochs"),
+            counts=("total_timesteps", "batch_size", "minibatch_size", "bptt_horizon", "update_epochs", "keep_checkpoints"),
             positive=("learning_rate", "adam_eps", "clip_coef", "vf_clip_coef", "max_grad_norm"),
             not_negative=(
                 "seed",

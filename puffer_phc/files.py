@@ -1,18 +1,75 @@
-"""Files that appear whole or not at all, whatever stops their writer."""
+"""Files that appear whole or not at all, whatever stops their writer, and that never follow a link out of their folder."""
 
 import contextlib
+import errno
 import os
+import secrets
 from pathlib import Path
 from typing import Iterator
+
+PART_SUFFIX = ".part"
+"""Ending of files under way."""
+
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A neighbour of ``path`` to write to: it takes the name ``path`` at the end of the block, and vanishes where the block fails."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    """A neighbour of ``path`` to write to: it takes the name ``path`` at the end of the block, and vanishes where the block fails.
+
+    The neighbour is new, under a name that nobody can have put a link at; a link at ``path`` itself is replaced, never written through.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINKS, 0o666))
     try:
         yield temporary
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in ``folder`` to disk, where the system can: a power cut then keeps the renames that came before."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed writers left in ``folder``."""
+    for part in folder.glob(f"*{PART_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+class LineFile:
+    """A text file that lines are added to, each of them at once and whole.
+
+    Raises OSError where ``path`` is a link: what stands there belongs to somebody else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | _NO_LINKS, 0o666)
+
+    def write(self, line: str) -> None:
+        """Add ``line``. Raises OSError, and takes back what was written of it, where the disk has no room for all of it."""
+        content, size = f"{line}\n".encode(), os.fstat(self._descriptor).st_size
+        try:
+            if os.write(self._descriptor, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1

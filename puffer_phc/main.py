@@ -17,14 +17,15 @@ from rich.console import Console
 
 from puffer_phc import build
 from puffer_phc.config import Config, EnvConfig, chosen
-from puffer_phc.errors import CheckpointError, ConfigError, PhcError
+from puffer_phc.errors import BackendError, CheckpointError, ConfigError, PhcError
 from puffer_phc.evaluate.tables import summary_table, write_results
-from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
+from puffer_phc.files import remove_parts
+from puffer_phc.learn.checkpoint import LATEST, Checkpoint, load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import deterministic
 from puffer_phc.learn.trainer import Trainer
-from puffer_phc.options import LATEST, Arguments, parse_options
+from puffer_phc.options import Arguments, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
 from puffer_phc.report.metrics_log import MetricsLog
 from puffer_phc.report.several import Several
@@ -82,8 +83,6 @@ def open_session(arguments: Arguments) -> Session:
     device = choose_device(arguments.sections())
     config = resolve(arguments.sections(), device)
     path = arguments.checkpoint_path
-    if arguments.resume is not None:
-        path = arguments.resume / LATEST
     checkpoint = load_checkpoint(path) if path is not None else None
     torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
     world = World.from_environment(device.type)
@@ -104,46 +103,54 @@ def train(arguments: Arguments) -> int:
     evaluate = None
     if chosen(session.config.train.eval_interval) > 0:
         evaluate = build.training_evaluation(build.Evaluator(session.config, motions, session.world), env)
+    state = resumed_state(arguments, session)
     run_dir = arguments.resume or make_run_dir(session)
-    reporter = make_reporter(arguments, session, run_dir)
-    for line in describe_sizes(session.config):
-        reporter.message(line)
-    trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
-    if arguments.resume is not None:
-        take_up(trainer, session, run_dir)
-        reporter.message(f"going on after {trainer.global_step:,} steps")
-    return fit(trainer, reporter, run_dir, session.world)
-
-
-def take_up(trainer: Trainer, session: Session, run_dir: Path) -> None:
-    """Give ``trainer`` the state of the session's checkpoint. Raises CheckpointError where there is none or it does not fit."""
-    state = session.checkpoint.trainer if session.checkpoint is not None else None
-    if state is None:
-        raise CheckpointError(f"'{run_dir / LATEST}' holds a policy but no training to go on with; start from it with -c")
-    try:
-        trainer.load_state(state)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"'{run_dir / LATEST}' does not fit these options or motions ({str(error).splitlines()[0]}); start from it with -c"
-        ) from error
-
-
-def fit(trainer: Trainer, reporter: Several, run_dir: Path, world: World) -> int:
-    """Train to the end, or to the end of the iteration in which Ctrl-C or SIGTERM comes; a last line says how to use the checkpoint."""
-    try:
+    with contextlib.closing(make_reporter(arguments, session, run_dir)) as reporter:
+        for line in describe_sizes(session.config):
+            reporter.message(line)
+        trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
+        if state is not None:
+            take_up(trainer, state, run_dir)
+            reporter.message(f"going on after {trainer.global_step:,} steps")
+        elif session.checkpoint is not None:
+            trainer.warm_up()
         with stopping(trainer) as signals:
             done = trainer.fit()
-    finally:
-        reporter.close()
-    if world.is_main:
-        say(f"{'finished' if done else 'stopped'} after {trainer.global_step:,} steps; checkpoint: {run_dir / LATEST}")
-        say(f"evaluate: {again(['--mode', 'eval', '-c', str(run_dir / LATEST)], trainer.config.env.motion_file)}")
-        if not done:
-            say(f"go on: {again(['--resume', str(run_dir)])}")
-    world.close()
+    if session.world.is_main:
+        say_how_to_go_on(trainer, run_dir, done)
+    session.world.close()
     if done:
         return 0
     return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
+
+
+def resumed_state(arguments: Arguments, session: Session) -> Optional[Dict[str, Any]]:
+    """What ``--resume`` goes on from; None without it. Raises CheckpointError where the run's checkpoint has nothing of the kind."""
+    if arguments.resume is None or session.checkpoint is None:
+        return None
+    state = session.checkpoint.trainer
+    if state is None or type(state.get("global_step")) is not int:
+        raise CheckpointError(f"'{arguments.checkpoint_path}' holds a policy but no training to go on with; start from it with -c")
+    return state
+
+
+def take_up(trainer: Trainer, state: Dict[str, Any], run_dir: Path) -> None:
+    """Give ``trainer`` the ``state`` of its run's checkpoint. Raises CheckpointError where it does not fit."""
+    try:
+        trainer.load_state(state)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError, BackendError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"the checkpoint in '{run_dir}' does not fit these options or motions ({reason}); start from it with -c"
+        ) from error
+
+
+def say_how_to_go_on(trainer: Trainer, run_dir: Path, done: bool) -> None:
+    """The last lines of a run: what it left, and how to use it."""
+    say(f"{'finished' if done else 'stopped'} after {trainer.global_step:,} steps; checkpoint: {run_dir / LATEST}")
+    say(f"evaluate: {again(['--mode', 'eval', '-c', str(run_dir / LATEST)], trainer.config.env.motion_file)}")
+    if not done:
+        say(f"go on: {again(['--resume', str(run_dir)])}")
 
 
 @contextlib.contextmanager
@@ -181,9 +188,8 @@ def again(words: List[str], motion_file: Optional[str] = None) -> str:
 def session_policy(session: Session, arguments: Arguments, observation_size: int, action_size: int) -> PHCPolicy:
     """A new policy, with the weights of the session's checkpoint where there is one."""
     policy = build.make_policy(session.config, observation_size, action_size, session.device)
-    path = arguments.resume / LATEST if arguments.resume is not None else arguments.checkpoint_path
-    if session.checkpoint is not None and path is not None:
-        build.restore_policy(policy, session.checkpoint, path)
+    if session.checkpoint is not None and arguments.checkpoint_path is not None:
+        build.restore_policy(policy, session.checkpoint, arguments.checkpoint_path)
     return policy
 
 
@@ -249,11 +255,15 @@ def make_run_dir(session: Session) -> Path:
 
 def make_reporter(arguments: Arguments, session: Session, run_dir: Path) -> Several:
     """Terminal, metrics.jsonl and the trackers that were asked for; on other processes than the first, nothing."""
-    progress = Progress(chosen(session.config.train.total_timesteps))
+    state = resumed_state(arguments, session)
+    first_step = 0 if state is None else state["global_step"]
+    progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step)
     listeners: List[Reporter] = []
     if session.world.is_main:
+        remove_parts(run_dir)
         listeners += _trackers(arguments, run_dir, dataclasses.asdict(session.config))
-        listeners += [MetricsLog(run_dir / "metrics.jsonl"), terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress)]
+        listeners.append(MetricsLog(run_dir / "metrics.jsonl", first_step))
+        listeners.append(terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress))
     return Several(listeners, progress)
 
 

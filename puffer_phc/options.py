@@ -27,9 +27,6 @@ ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "check
 SHIPPED_POLICY = Path("sample_data") / "policy.pt"
 """What play shows where no checkpoint is named, in the folder of config.ini."""
 
-LATEST = "latest.pt"
-"""The last checkpoint in a run's folder."""
-
 POLICY_ENV_FIELDS = (
     "physics_rate",
     "substeps",
@@ -96,14 +93,18 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     wants_help = any(token in ("-h", "--help") for token in argv)
     command_line = read_command_line([token for token in argv if token not in ("-h", "--help")])
     own = parse_values(command_line)
-    if own.get("mode") == "play" and not own.get("checkpoint_path") and (resource_root() / SHIPPED_POLICY).is_file():
+    is_unnamed = not (own.get("checkpoint_path") or own.get("resume"))
+    if own.get("mode") == "play" and is_unnamed and (resource_root() / SHIPPED_POLICY).is_file():
         own["checkpoint_path"] = resource_root() / SHIPPED_POLICY
     ini = Path.cwd() / own["config"] if own.get("config") else resource_root() / "config.ini"
     values = absolute(dotted(Config()), resource_root())
     values.update(absolute(parse_values(read_ini(ini)), ini.parent))
+    if own.get("resume") and own.get("checkpoint_path"):
+        raise ConfigError("command line: --resume goes on from the run's own checkpoint, -c starts a new run from a checkpoint; give one")
     if own.get("resume"):
-        values.update(checkpoint_values(Path.cwd() / own["resume"] / LATEST, whole=True))
-    if own.get("checkpoint_path"):
+        own["checkpoint_path"] = newest_checkpoint(Path.cwd() / own["resume"])
+        values.update(checkpoint_values(own["checkpoint_path"], whole=True))
+    elif own.get("checkpoint_path"):
         values.update(checkpoint_values(Path.cwd() / own["checkpoint_path"]))
     values.update(absolute(own, Path.cwd()))
     arguments = assemble(values)
@@ -254,12 +255,19 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
     return anchored
 
 
+def newest_checkpoint(run_dir: Path) -> Path:
+    """The checkpoint to go on from in a run's folder."""
+    from puffer_phc.learn.checkpoint import newest_in_run  # torch is slow to load, and most command lines name no checkpoint
+
+    return newest_in_run(run_dir)
+
+
 def checkpoint_values(path: Path, whole: bool = False) -> Dict[str, Any]:
     """What a checkpoint says about its policy: the policy's section and name, and ``POLICY_ENV_FIELDS``; never paths or sizes.
 
     ``whole``: everything that it says, to go on with its run.
     """
-    from puffer_phc.learn.checkpoint import load_checkpoint  # torch is slow to load, and most command lines name no checkpoint
+    from puffer_phc.learn.checkpoint import load_checkpoint
 
     saved = load_checkpoint(path).config
     known = [name for name in option_types() if name.startswith("policy.") or name == "base.policy_name"]

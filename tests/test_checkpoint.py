@@ -1,13 +1,23 @@
 """Checkpoints: whole, plain, refused when damaged."""
 
 import pickle
+import zipfile
 from pathlib import Path
+from typing import Any, Dict
 
 import pytest
 import torch
 
 from puffer_phc.errors import CheckpointError
-from puffer_phc.learn.checkpoint import Checkpoint, compact, load_checkpoint, load_policy, save_checkpoint
+from puffer_phc.learn.checkpoint import (
+    Checkpoint,
+    compact,
+    load_checkpoint,
+    load_policy,
+    newest_in_run,
+    save_checkpoint,
+    save_in_run,
+)
 from puffer_phc.learn.policy import PHCPolicy
 
 
@@ -87,3 +97,76 @@ def test_compact_checkpoint_acts_the_same_and_keeps_a_new_critic(tmp_path: Path)
     torch.testing.assert_close(other.value(observations), own_values)
     load_policy(other, compact(make_checkpoint(policy), with_critic=True), "small.pt")
     torch.testing.assert_close(other.value(observations), policy.value(observations), rtol=1e-2, atol=1e-4)
+
+
+def test_a_flipped_bit_anywhere_in_a_record_is_noticed(tmp_path: Path) -> None:
+    """Torch itself does not look at the checksums of its own files."""
+    path = tmp_path / "model.pt"
+    policy = make_policy()
+    save_checkpoint(path, make_checkpoint(policy))
+    whole = path.read_bytes()
+    place = whole.index(policy.state_dict()["mean_head.weight"].numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    assert torch.load(path, weights_only=True)["format"] == 2
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_checkpoint(path)
+
+
+def test_a_damaged_latest_gives_way_to_the_newest_whole_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for iteration in (1, 2, 3):
+        save_in_run(tmp_path, make_checkpoint(make_policy()), iteration, keep=3)
+    assert newest_in_run(tmp_path) == tmp_path / "latest.pt"
+    for name in ("latest.pt", "model_00000003.pt"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).write_bytes(b"half a file")
+    assert newest_in_run(tmp_path) == tmp_path / "model_00000002.pt"
+    assert "latest.pt" in caplog.text and "model_00000002.pt" in caplog.text
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"latest\.pt' does not exist"):
+        newest_in_run(tmp_path)
+
+
+def test_latest_is_whole_where_the_file_system_has_no_second_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    save_in_run(tmp_path, make_checkpoint(make_policy()), 1, keep=3)
+    save_in_run(tmp_path, make_checkpoint(make_policy())._replace(observation_size=21), 2, keep=3)
+    assert load_checkpoint(tmp_path / "latest.pt").observation_size == 21
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.pt", "model_00000001.pt", "model_00000002.pt"]
+
+
+def hostile_contents() -> Dict[str, Any]:
+    good = {"format": 2, "version": "0", **make_checkpoint(make_policy())._asdict()}
+    nested: Any = []
+    for _ in range(100):
+        nested = [nested]
+    return {
+        "a tensor larger than its memory": {**good, "policy": {"a": torch.zeros(1).expand(10**12)}},
+        "a sparse tensor": {**good, "policy": {"a": torch.zeros(3).to_sparse()}},
+        "bytes": {**good, "config": {"env": {"a": bytearray(10)}}},
+        "deep nesting": {**good, "trainer": {"a": nested}},
+        "a list for a dictionary": {**good, "policy": []},
+        "a text for a size": {**good, "observation_size": "20"},
+        "a number for a section": {**good, "config": {"env": 3}},
+        "names that are numbers": {**good, "policy": {3: torch.zeros(3)}},
+    }
+
+
+@pytest.mark.parametrize("case", sorted(hostile_contents()))
+def test_contents_that_no_checkpoint_has_are_refused(tmp_path: Path, case: str) -> None:
+    torch.save(hostile_contents()[case], tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+def test_packed_records_are_refused(tmp_path: Path) -> None:
+    """They could unpack to any size."""
+    save_checkpoint(tmp_path / "model.pt", make_checkpoint(make_policy()))
+    with zipfile.ZipFile(tmp_path / "model.pt") as stored, zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(CheckpointError, match="not stored as they are"):
+        load_checkpoint(tmp_path / "packed.pt")

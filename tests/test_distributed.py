@@ -17,7 +17,7 @@ from synthetic_motion import swaying_clip
 
 from puffer_phc import build
 from puffer_phc.config import Config
-from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.learn.trainer import Trainer
@@ -103,6 +103,36 @@ def shard_worker(rank: int, port: int, folder: Path) -> None:
     world.close()
 
 
+def make_trainer(world: World, folder: Path, num_iterations: int) -> Trainer:
+    """A run of ``num_iterations`` in shards with a sampler that learns: the processes' states differ in every part."""
+    steps = TOTAL_ENVS * HORIZON
+    config = make_config(world, folder, shard_clips=True, total_timesteps=num_iterations * steps, eval_interval=0, checkpoint_interval=1)
+    motions = build.load_motions(config, torch.device("cpu"), world)
+    env = build.make_environment(config, motions, world)
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
+    return Trainer(config, env, policy, folder / "run", Silent(), None, world)
+
+
+def resume_worker(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = World.from_environment("cpu")
+    whole = make_trainer(world, folder, 6)
+    whole.fit()
+    expected = {name: value.clone() for name, value in whole.policy.state_dict().items()}
+    times = whole.env.env.times.clone()
+    make_trainer(world, folder, 4).fit()
+    second = make_trainer(world, folder, 6)
+    checkpoint = load_checkpoint(folder / "run" / "latest.pt")
+    load_policy(second.policy, checkpoint, "latest.pt")
+    second.load_state(checkpoint.trainer or {})
+    second.fit()
+    found = second.policy.state_dict()
+    equal = all(torch.equal(found[name], value) for name, value in expected.items()) and torch.equal(second.env.env.times, times)
+    torch.save({"equal": equal, "times": times, "iteration": second.iteration}, folder / f"resume{rank}.pt")
+    world.close()
+
+
 def reduce_worker(rank: int, port: int, folder: Path) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     world = World.from_environment("cpu")
@@ -158,6 +188,14 @@ def test_clips_in_shards_are_trained_on_apart_and_evaluated_together(tmp_path: P
     assert (first["own"], second["own"]) == (["sway_0", "sway_2"], ["sway_1"])
     assert first["all"] == second["all"] == ["sway_0", "sway_1", "sway_2"]
     assert 1.3 < first["scale"] <= 2.0
+
+
+def test_two_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40 + 5 * seed, seed) for seed in range(3)])
+    first, second = two_processes(resume_worker, tmp_path, "resume")
+    assert first["equal"] and second["equal"]
+    assert first["iteration"] == second["iteration"] == 5
+    assert not torch.equal(first["times"], second["times"])
 
 
 @pytest.mark.slow

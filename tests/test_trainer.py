@@ -1,9 +1,11 @@
 """The training loop on the real engine: reproducible, and a stop in the middle leaves no trace."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
+import numpy
 import pytest
 import torch
 from synthetic_motion import swaying_clip
@@ -11,7 +13,7 @@ from synthetic_motion import swaying_clip
 from puffer_phc import build
 from puffer_phc.config import Config
 from puffer_phc.errors import TrainingError
-from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
+from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_policy, newest_in_run, save_checkpoint
 from puffer_phc.learn.trainer import Trainer, due
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.resolve import resolve
@@ -27,6 +29,7 @@ class Recorder:
     def __init__(self) -> None:
         self.iterations: Dict[int, Dict[str, float]] = {}
         self.evaluations: Dict[int, Dict[str, float]] = {}
+        self.messages: List[str] = []
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         self.iterations[step] = metrics
@@ -34,7 +37,8 @@ class Recorder:
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         self.evaluations[step] = summary
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
     def close(self) -> None: ...
 
@@ -43,12 +47,13 @@ def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None,
     if not (folder / "motion.npz").exists():
         save_motion_file(folder / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
     config = Config()
-    train: Dict[str, Any] = {"batch_size": BATCH, "minibatch_size": 16, "total_timesteps": BATCH * num_batches, "eval_interval": 0}
+    train: Dict[str, Any] = {"batch_size": BATCH, "minibatch_size": 16, "total_timesteps": BATCH * num_batches}
+    train.update({"eval_interval": 0, "checkpoint_interval": 0, **options})
     config = replace(
         config,
         env=replace(config.env, num_envs=4, motion_file=str(folder / "motion.npz")),
         policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
-        train=replace(config.train, device="cpu", checkpoint_interval=0, **{**train, **options}),
+        train=replace(config.train, device="cpu", **train),
     )
     config = resolve(config, torch.device("cpu"))
     env = build.make_environment(config, build.load_motions(config, torch.device("cpu")))
@@ -68,29 +73,118 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     assert not torch.equal(weights(runs[0]), weights(runs[2]))
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    whole = make_trainer(tmp_path, 6)
+def resumed(folder: Path, num_batches: int, evaluate: Optional[Any] = None, **options: Any) -> Trainer:
+    """A new trainer that has taken up the checkpoint in ``folder``."""
+    checkpoint = load_checkpoint(newest_in_run(folder / "run"))
+    trainer = make_trainer(folder, num_batches, evaluate, **options)
+    load_policy(trainer.policy, checkpoint, "latest.pt")
+    assert checkpoint.trainer is not None
+    trainer.load_state(checkpoint.trainer)
+    return trainer
+
+
+@pytest.mark.parametrize("options", [{}, {"l2_reg_coef": 1.0, "target_kl": 1e-6}])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, options: Dict[str, float]) -> None:
+    whole = make_trainer(tmp_path, 6, **options)
     whole.fit()
     expected = weights(whole)
-    first = make_trainer(tmp_path, 4)
-    first.fit()
-    checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
-    second = make_trainer(tmp_path, 6)
-    load_policy(second.policy, checkpoint, "latest.pt")
-    assert checkpoint.trainer is not None
-    second.load_state(checkpoint.trainer)
+    make_trainer(tmp_path, 4, **options).fit()
+    second = resumed(tmp_path, 6, **options)
     second.fit()
     assert (second.iteration, second.global_step) == (whole.iteration, whole.global_step)
     assert torch.equal(weights(second), expected)
 
 
+def test_a_run_that_was_killed_at_once_goes_on_from_its_first_checkpoint(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path, 3)
+    whole.fit()
+    expected = weights(whole)
+    make_trainer(tmp_path, 3).save()
+    second = resumed(tmp_path, 3)
+    assert second.iteration == 0
+    second.fit()
+    assert torch.equal(weights(second), expected)
+
+
+def test_nothing_draws_from_the_generators_of_the_process(tmp_path: Path) -> None:
+    """Checkpoints do not hold their state."""
+    torch_state, numpy_state, python_state = torch.get_rng_state(), numpy.random.get_state()[1].copy(), random.getstate()
+    make_trainer(tmp_path, 3).fit()
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert (numpy.random.get_state()[1] == numpy_state).all()
+    assert random.getstate() == python_state
+
+
 def test_other_numbers_of_environments_begin_new_episodes(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 2)
     trainer.fit()
-    state = trainer._state()
-    state["env"]["env"]["clip_ids"] = state["env"]["env"]["clip_ids"][:2]
+    state = trainer.checkpoint().trainer
+    state["ranks"][0]["env"]["env"]["clip_ids"] = state["ranks"][0]["env"]["env"]["clip_ids"][:2]
     trainer.load_state(state)
     assert (trainer.env.env.steps == 0).all()
+
+
+def test_a_compact_checkpoint_carries_a_run_and_the_optimiser_warms_up(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 3, target_kl=0.0, lr_decay_rate=0.0)
+    trainer.fit()
+    checkpoint = trainer.checkpoint()
+    save_checkpoint(tmp_path / "run" / "latest.pt", compact(checkpoint, with_critic=True))
+    second = resumed(tmp_path, 20, target_kl=0.0, lr_decay_rate=0.0)
+    assert (second.iteration, second.global_step) == (trainer.iteration, trainer.global_step)
+    probabilities = second.env.env.sampler.probabilities
+    torch.testing.assert_close(probabilities, trainer.env.env.sampler.probabilities, rtol=1e-2, atol=0.0)
+    assert any("optimiser starts anew" in line for line in second._reporter.messages)
+    second.fit()
+    rates = [metrics["0verview/learning_rate"] for metrics in second._reporter.iterations.values()]
+    assert rates[0] == pytest.approx(rates[-1] / 11, rel=1e-5)
+    assert sorted(set(rates)) == rates[:11] and len(set(rates[10:])) == 1
+
+
+def test_a_warm_up_under_way_goes_on(tmp_path: Path) -> None:
+    options = {"target_kl": 0.0, "lr_decay_rate": 0.0}
+    first = make_trainer(tmp_path, 4, **options)
+    first.warm_up()
+    first.fit()
+    second = resumed(tmp_path, 8, **options)
+    second.fit()
+    rates = [metrics["0verview/learning_rate"] for metrics in (*first._reporter.iterations.values(), *second._reporter.iterations.values())]
+    assert rates == sorted(set(rates))
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    make_trainer(tmp_path, 7, checkpoint_interval=1, keep_checkpoints=2).fit()
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["latest.pt", "model_00000005.pt", "model_00000006.pt"]
+    assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 6
+
+
+def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 2)
+    trainer.save()
+    made_by = load_checkpoint(tmp_path / "run" / "latest.pt").origin
+    assert {"puffer_phc", "python", "torch", "mujoco"} <= set(made_by)
+    assert made_by["torch"] == torch.__version__
+
+
+def test_a_stop_in_an_evaluation_ends_it_and_it_comes_first_on_resuming(tmp_path: Path) -> None:
+    def evaluate(policy: Any) -> Dict[str, float]:
+        first.stop()
+        policy(torch.zeros(4, first.policy.observation_size))
+        raise AssertionError("the policy was to stop the evaluation")
+
+    first = make_trainer(tmp_path, 6, evaluate, eval_interval=2)
+    assert first.fit() is False
+    assert first.iteration == 2
+
+    seen = []
+
+    def evaluate_after(policy: Any) -> Dict[str, float]:
+        seen.append(second.iteration)
+        return {}
+
+    second = resumed(tmp_path, 6, evaluate_after, eval_interval=2)
+    second.fit()
+    assert seen == [2, 4, 5]
 
 
 def test_evaluations_come_when_due_and_at_the_end(tmp_path: Path) -> None:
@@ -134,12 +228,12 @@ def test_a_target_kl_moves_the_rate_and_zero_leaves_it(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, 10)
-    trainer.save()
+    make_trainer(tmp_path, 3).fit()
     before = (tmp_path / "run" / "latest.pt").read_bytes()
+    trainer = resumed(tmp_path, 10)
     with torch.no_grad():
         trainer.policy.value_head.bias.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="nan in iteration 1"):
+    with pytest.raises(TrainingError, match="nan in iteration 3"):
         trainer.fit()
     assert (tmp_path / "run" / "latest.pt").read_bytes() == before
 

@@ -1,18 +1,39 @@
-"""Checkpoints: plain tensors and numbers in one file that is always whole and never runs code."""
+"""Checkpoints: plain tensors and numbers in one file that is always whole, is checked before it is used, and never runs code."""
 
+import contextlib
+import logging
 import os
+import pickletools
+import shutil
+import zipfile
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Union
 
 import torch
 
 import puffer_phc
 from puffer_phc.errors import CheckpointError
-from puffer_phc.files import whole_file
+from puffer_phc.files import sync_folder, whole_file
 
-FORMAT = 1
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+"""1, of early versions, held the state of one process; its weights still load."""
+
+LATEST = "latest.pt"
+"""The last checkpoint in a run's folder."""
+
 CRITIC_PREFIXES = ("critic.", "value_head.")
 """Names of the weights that only training needs."""
+
+CARRIED = ("iteration", "global_step", "rate_factor", "step_factor")
+"""What a compact checkpoint keeps of ``Checkpoint.trainer``, beside the samplers."""
+
+_GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+_GLOBALS |= {f"torch {kind}Storage" for kind in ("Bool", "Byte", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double")}
+"""All that the pickle in a checkpoint may name. Torch's own list has more, and some of it allocates as much as a file asks for."""
+
+_MAX_DEPTH = 32
 
 
 class Checkpoint(NamedTuple):
@@ -25,7 +46,9 @@ class Checkpoint(NamedTuple):
     observation_size: int
     action_size: int
     trainer: Optional[Dict[str, Any]]
-    """Optimiser, sampler, random generators and counters."""
+    """Optimiser, schedules, counters, and for every process its sampler, random generators and environments."""
+    origin: Optional[Dict[str, str]] = None
+    """Versions and commit of the program that wrote it, where they are known."""
 
 
 def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
@@ -35,14 +58,70 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
     """
     path = Path(path)
     content = {"format": FORMAT, "version": puffer_phc.__version__, **checkpoint._asdict()}
-    try:
+    with _write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"checkpoint '{path}' cannot be written: {error.strerror or error}") from error
+    except RuntimeError as error:  # torch's writer, where the disk is full
+        raise CheckpointError(f"checkpoint '{path}' cannot be written: {str(error).splitlines()[0]}") from error
+
+
+def save_in_run(run_dir: Path, checkpoint: Checkpoint, iteration: int, keep: int) -> Path:
+    """Write ``model_<iteration>.pt`` to a run's folder, make it ``latest.pt`` too, and delete all but the ``keep`` newest.
+
+    Raises ``CheckpointError`` as ``save_checkpoint`` does; the files of earlier iterations then stay as they are.
+    """
+    path = run_dir / f"model_{iteration:08d}.pt"
+    save_checkpoint(path, checkpoint)
+    with _write_errors(run_dir / LATEST), whole_file(run_dir / LATEST) as temporary:
+        _same_file(path, temporary)
+    for old in sorted(run_dir.glob("model_*.pt"))[:-keep]:
+        if old != path:
+            with contextlib.suppress(OSError):
+                old.unlink()
+    return path
+
+
+def _same_file(path: Path, other: Path) -> None:
+    """Make ``other`` a second name of ``path``, or a copy where the file system has no second names."""
+    other.unlink()
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+        with other.open("rb+") as file:
+            os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def newest_in_run(run_dir: Path) -> Path:
+    """The newest whole checkpoint in a run's folder: ``latest.pt``, or where it is damaged the newest other one.
+
+    Raises ``CheckpointError`` where there is none.
+    """
+    if not run_dir.is_dir():
+        raise CheckpointError(f"run folder '{run_dir}' does not exist")
+    first_error: Optional[CheckpointError] = None
+    for path in (run_dir / LATEST, *sorted(run_dir.glob("model_*.pt"), reverse=True)):
+        try:
+            load_checkpoint(path)
+        except CheckpointError as error:
+            first_error = first_error or error
+            continue
+        if first_error is not None:
+            logger.warning("%s; taking '%s' instead", first_error, path.name)
+        return path
+    raise first_error or CheckpointError(f"run folder '{run_dir}' has no checkpoint")
 
 
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
@@ -51,25 +130,111 @@ def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            _check_archive(file)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        _check_plain(content)
     except Exception as error:
-        raise CheckpointError(f"checkpoint '{path}' is damaged or not a checkpoint of this project ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        reason = str(error).splitlines()[0] if isinstance(error, _DamagedError) else type(error).__name__
+        raise CheckpointError(f"checkpoint '{path}' is damaged or not a checkpoint of this project ({reason})") from error
+    return _from_content(path, content)
+
+
+class _DamagedError(Exception):
+    """What a check of ours found."""
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Compare every record with its checksum, which torch does not, and let nothing in that a checkpoint of ours would not have.
+
+    Sizes are bounded by the file's: nothing in it is packed.
+    """
+    file_size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > file_size:
+            raise _DamagedError("its records are not stored as they are")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise _DamagedError(f"the checksum of '{damaged}' is wrong")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                _check_pickle(archive.read(entry))
+    file.seek(0)
+
+
+def _check_pickle(pickled: bytes) -> None:
+    """Refuse names that checkpoints do not need."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "STACK_GLOBAL" or opcode.name.startswith(("EXT", "INST")):
+            raise _DamagedError("it names code")
+        if opcode.name == "GLOBAL" and argument not in _GLOBALS:
+            raise _DamagedError(f"it names {str(argument)[:80]!r}")
+
+
+def _check_plain(content: Any, depth: int = 0) -> None:
+    """Refuse what is not a tensor with memory of its own, a number, a text, or a dictionary or list of such."""
+    if depth > _MAX_DEPTH:
+        raise _DamagedError("it is nested too deeply")
+    if isinstance(content, torch.Tensor):
+        if content.numel() * content.element_size() > content.untyped_storage().nbytes():
+            raise _DamagedError("a tensor is larger than its memory")
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            _check_plain(name, depth + 1)
+            _check_plain(value, depth + 1)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            _check_plain(value, depth + 1)
+    elif content is not None and not isinstance(content, (bool, int, float, str)):
+        raise _DamagedError(f"it holds a {type(content).__name__}")
+
+
+def _from_content(path: Path, content: Any) -> Checkpoint:
+    if not isinstance(content, dict) or content.get("format") not in (1, FORMAT):
         raise CheckpointError(f"checkpoint '{path}' is not a checkpoint of format {FORMAT}")
+    if content["format"] == 1:
+        content = {**content, "trainer": None, "origin": None}
     missing = [name for name in Checkpoint._fields if name not in content]
     if missing:
         raise CheckpointError(f"checkpoint '{path}' lacks {', '.join(missing)}")
-    return Checkpoint(*(content[name] for name in Checkpoint._fields))
+    checkpoint = Checkpoint(*(content[name] for name in Checkpoint._fields))
+    if not _is_well_formed(checkpoint):
+        raise CheckpointError(f"checkpoint '{path}' is damaged or not a checkpoint of this project (its parts are of other kinds)")
+    return checkpoint
+
+
+def _is_well_formed(checkpoint: Checkpoint) -> bool:
+    sections, policy = checkpoint.config, checkpoint.policy
+    return (
+        isinstance(sections, dict)
+        and all(isinstance(name, str) and isinstance(values, dict) for name, values in sections.items())
+        and isinstance(policy, dict)
+        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in policy.items())
+        and all(type(size) is int for size in (checkpoint.observation_size, checkpoint.action_size))
+        and (checkpoint.trainer is None or isinstance(checkpoint.trainer, dict))
+        and isinstance(checkpoint.origin, (dict, type(None)))
+    )
 
 
 def compact(checkpoint: Checkpoint, with_critic: bool) -> Checkpoint:
-    """A small checkpoint for carrying and publishing: weights in half precision, no trainer state, the critic only if asked for.
+    """A small checkpoint for carrying and publishing: weights in half precision, no optimiser, the critic only if asked for.
 
-    The normaliser stays in full precision. Without its critic a policy acts as before; training on from it starts a new critic.
+    The normaliser stays in full precision. Without its critic a policy acts as before; training on from it starts a new critic. With
+    its critic a run can go on from it in new episodes: counters and samplers come along, these to three digits.
     """
     weights = {name: tensor for name, tensor in checkpoint.policy.items() if with_critic or not name.startswith(CRITIC_PREFIXES)}
     halved = {name: tensor if name.startswith("obs_norm.") else tensor.half() for name, tensor in weights.items()}
-    return checkpoint._replace(policy=halved, trainer=None)
+    trainer = checkpoint.trainer if with_critic else None
+    if trainer is not None:
+        carried = {name: trainer[name] for name in CARRIED if name in trainer}
+        trainer = {**carried, "ranks": [{"sampler": _shortened(own["sampler"])} for own in trainer.get("ranks", [])]}
+    return checkpoint._replace(policy=halved, trainer=trainer)
+
+
+def _shortened(state: Dict[str, Any]) -> Dict[str, Any]:
+    """The tensors of ``state`` with floating point numbers in 16 bits of float32's range."""
+    return {name: value.bfloat16() if torch.is_tensor(value) and value.is_floating_point() else value for name, value in state.items()}
 
 
 def load_policy(policy: torch.nn.Module, checkpoint: Checkpoint, path: Union[str, Path]) -> None:

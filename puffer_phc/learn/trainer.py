@@ -12,10 +12,11 @@ from torch import Tensor
 
 from puffer_phc.config import Config, TrainConfig, chosen
 from puffer_phc.env.puffer import PufferImitation
-from puffer_phc.errors import TrainingError
-from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
+from puffer_phc.errors import CheckpointError, TrainingError
+from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import FlatAdam, LearningRate
+from puffer_phc.learn.origin import origin
 from puffer_phc.learn.policy import PHCPolicy, bound_loss, entropy, log_prob
 from puffer_phc.learn.ppo import (
     Losses,
@@ -49,6 +50,9 @@ _METRIC_NAMES = {
 
 _KL_RATE_RANGE = 10.0
 """A KL target may move the learning rate by this factor up or down from its schedule."""
+
+_WARM_UP_ITERATIONS = 10
+"""Iterations over which the learning rate rises from a tenth where weights come without the optimiser that made them."""
 
 
 class Trainer:
@@ -86,6 +90,9 @@ class Trainer:
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
         self._losses = torch.compile(self._minibatch_losses) if options.compile else self._minibatch_losses
         self.iteration, self.global_step = 0, 0
+        self._warm_up_left = 0
+        self._evaluation_due = False
+        self._origin = origin()
         self._stop_requested = False
         self._world.broadcast_([tensor.detach() for tensor in (*policy.parameters(), *policy.buffers())])
 
@@ -97,18 +104,24 @@ class Trainer:
         Raises TrainingError, and leaves the last checkpoint as it is, when a loss is not a number.
         """
         total, eval_interval = chosen(self._options.total_timesteps), chosen(self._options.eval_interval)
+        if self.iteration == 0:
+            self.save()
         if self.policy.obs_norm.count == 0:
             self._collect()
             self._take_in_observations()
         done, stopped = self.iteration > 0 and self.global_step >= total, False
+        if self._evaluation_due:
+            self._run_evaluation()
         while not (done or stopped):
             self._iterate()
             done = self.global_step >= total
+            self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
             stopped = self._world.any(self._stop_requested)
-            if due(self.iteration, eval_interval) or (eval_interval > 0 and done):
+            if self._evaluation_due and not stopped:
                 self._run_evaluation()
+                stopped = self._world.any(self._stop_requested)
             if due(self.iteration, chosen(self._options.checkpoint_interval)):
-                self.save()
+                self._try_to_save()
         self.save()
         return done
 
@@ -165,7 +178,7 @@ class Trainer:
         options, rollout = self._options, self._rollout
         returns = (advantages + rollout.values).flatten()
         normed = self._normalized(advantages).flatten()
-        self._optimizer.rate.copy_(self._schedule.at(self.iteration) * self._rate_factor)
+        self._optimizer.rate.copy_(self._schedule.at(self.iteration) * self._warm_up_factor() * self._rate_factor)
         num_segments = rollout.num_steps * rollout.num_envs // options.bptt_horizon
         per_minibatch = chosen(options.minibatch_size) // options.bptt_horizon
         records: List[Tensor] = []
@@ -226,55 +239,118 @@ class Trainer:
         return metrics
 
     def _run_evaluation(self) -> None:
-        if self._evaluate is None:
-            return
-        summary = self._evaluate(deterministic(self.policy, self._options.precision))
+        """Evaluate, unless a stop comes in between, which one process may heed at once: the evaluation then comes first on resuming."""
+        if self._evaluate is not None:
+            act = deterministic(self.policy, self._options.precision)
+            try:
+                summary = self._evaluate(self._interrupted(act) if self._world.size == 1 else act)
+            except _StoppedError:
+                return
+            if self._world.is_main:
+                self._reporter.on_evaluation(self.global_step, summary)
+        self._evaluation_due = False
+
+    def _interrupted(self, act: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def act_or_stop(observations: Tensor) -> Tensor:
+            if self._stop_requested:
+                raise _StoppedError
+            return act(observations)
+
+        return act_or_stop
+
+    def warm_up(self) -> None:
+        """Begin with small steps: the weights are trained, and the optimiser knows nothing about them yet."""
+        self._warm_up_left = _WARM_UP_ITERATIONS
+        self._tell(f"the optimiser starts anew: the learning rate rises over the next {_WARM_UP_ITERATIONS} iterations")
+
+    def _warm_up_factor(self) -> float:
+        factor = 1.0 - self._warm_up_left / (_WARM_UP_ITERATIONS + 1)
+        self._warm_up_left = max(self._warm_up_left - 1, 0)
+        return factor
+
+    def _tell(self, line: str) -> None:
         if self._world.is_main:
-            self._reporter.on_evaluation(self.global_step, summary)
+            self._reporter.message(line)
 
     def checkpoint(self) -> Checkpoint:
-        """Everything needed to go on, and to use the policy elsewhere."""
-        policy = self.policy
-        return Checkpoint(asdict(self.config), policy.state_dict(), policy.observation_size, policy.action_size, self._state())
+        """Everything needed to go on, and to use the policy elsewhere. All processes have to call it together."""
+        policy, trainer = self.policy, {**self._shared_state(), "ranks": self._world.gather(on_cpu(self._own_state()))}
+        return Checkpoint(asdict(self.config), policy.state_dict(), policy.observation_size, policy.action_size, trainer, self._origin)
 
-    def save(self) -> Optional[Path]:
-        """Write ``model_<iteration>.pt`` and ``latest.pt`` to the run folder; only the first process does."""
-        if not self._world.is_main:
-            return None
+    def save(self) -> None:
+        """Write a checkpoint to the run's folder. All processes call it together; the first writes, and raises CheckpointError."""
         checkpoint = self.checkpoint()
-        save_checkpoint(self.run_dir / "latest.pt", checkpoint)
-        path = self.run_dir / f"model_{self.iteration:06d}.pt"
-        save_checkpoint(path, checkpoint._replace(trainer=None))
-        return path
+        if self._world.is_main:
+            save_in_run(self.run_dir, checkpoint, self.iteration, self._options.keep_checkpoints)
 
-    def _state(self) -> Dict[str, Any]:
+    def _try_to_save(self) -> None:
+        """Save; where that fails, say so and train on: the disk may have room again at the next checkpoint."""
+        try:
+            self.save()
+        except CheckpointError as error:
+            self._tell(f"{error}; training goes on, the last whole checkpoint stays")
+
+    def _shared_state(self) -> Dict[str, Any]:
+        """What is the same in every process."""
         return {
             "iteration": self.iteration,
             "global_step": self.global_step,
             "optimizer": self._optimizer.state_dict(),
             "rate_factor": self._rate_factor.item(),
+            "warm_up_left": self._warm_up_left,
+            "evaluation_due": self._evaluation_due,
+            "initial": self._initial,
+        }
+
+    def _own_state(self) -> Dict[str, Any]:
+        """What each process has for itself."""
+        return {
             "sampler": self.env.env.sampler.state_dict(),
-            "env": self.env.snapshot() if self._world.size == 1 else None,
+            "env": self.env.snapshot(),
             "random": self.random.generator.get_state(),
             "shuffle": self._shuffle.get_state(),
         }
 
     def load_state(self, state: Dict[str, Any]) -> None:
-        """Take up all of ``Checkpoint.trainer``: with the same environments and one process, training goes on as if it had never stopped.
+        """Take up all of ``Checkpoint.trainer``: with as many processes and environments, training goes on as if it had never stopped.
 
-        Several processes, or another number of environments, begin new episodes.
+        Other numbers of them, and a compact checkpoint, begin new episodes; after a compact checkpoint the optimiser warms up.
         """
         self.iteration, self.global_step = state["iteration"], state["global_step"]
-        self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor.fill_(state["rate_factor"])
-        self.env.env.sampler.load_state_dict(state["sampler"])
-        self.random.generator.set_state(state["random"])
-        self._shuffle.set_state(state["shuffle"])
-        snapshot = state["env"]
-        if self._world.size == 1 and snapshot is not None and len(snapshot["env"]["clip_ids"]) == self.env.num_agents:
-            self.env.restore(snapshot)
+        if "optimizer" in state:
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._warm_up_left, self._evaluation_due = state["warm_up_left"], state["evaluation_due"]
+            for tensor, initial in zip(self._initial, state["initial"]):
+                tensor.copy_(initial)
+        else:
+            self.warm_up()
+        ranks = state["ranks"]
+        same_processes = len(ranks) == self._world.size
+        self._take_up_own(ranks[self._world.rank if same_processes else 0], same_processes)
+
+    def _take_up_own(self, own: Dict[str, Any], same_processes: bool) -> None:
+        self.env.env.sampler.load_state_dict(own["sampler"])
+        if same_processes and "env" in own and len(own["env"]["env"]["clip_ids"]) == self.env.num_agents:
+            self.random.generator.set_state(own["random"])
+            self._shuffle.set_state(own["shuffle"])
+            self.env.restore(own["env"])
         else:
             self.env.reset()
+            self._tell("other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes")
+
+
+class _StoppedError(Exception):
+    """A stop was asked for in the middle of an evaluation."""
+
+
+def on_cpu(state: Any) -> Any:
+    """``state`` (dictionaries, lists, tensors, plain values) with its tensors on the CPU, where they can be sent and saved."""
+    if isinstance(state, dict):
+        return {name: on_cpu(value) for name, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [on_cpu(value) for value in state]
+    return state.cpu() if isinstance(state, Tensor) else state
 
 
 def due(iteration: int, interval: int) -> bool:

@@ -25,11 +25,14 @@ Clock = Callable[[], float]
 
 
 class Progress:
-    """How far a run is: steps, steps per second over the last iterations, and the time that is left. ``Several`` advances it."""
+    """How far a run is: steps, steps per second over the last iterations, and the time that is left. ``Several`` advances it.
 
-    def __init__(self, total_steps: int, clock: Clock = time.monotonic) -> None:
+    ``first_step`` is where a run that goes on begins.
+    """
+
+    def __init__(self, total_steps: int, clock: Clock = time.monotonic, first_step: int = 0) -> None:
         self.total_steps = total_steps
-        self.step = 0
+        self.step = self._first_step = first_step
         self._clock = clock
         self._started = clock()
         self._recent: Deque[Tuple[float, int]] = deque(maxlen=20)
@@ -37,7 +40,7 @@ class Progress:
     def advance(self, step: int) -> None:
         """An iteration has ended after ``step`` steps in all."""
         if not self._recent:
-            self._recent.append((self._started, 0))
+            self._recent.append((self._started, self._first_step))
         self._recent.append((self._clock(), step))
         self.step = step
 
