@@ -82,7 +82,7 @@ class EnvConfig:
     """Physics steps per control step."""
     integrator: Literal["discrete", "implicitfast", "implicit", "Euler"] = "discrete"
     """MuJoCo integrator."""
-    solver_iterations: int = 10
+    solver_iterations: int = 5
     """Newton iterations of the contact solver at most."""
     kp_scale: float = 1.0
     """Factor on every joint stiffness."""

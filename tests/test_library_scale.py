@@ -89,7 +89,8 @@ def test_a_clip_is_the_same_among_thousands():
 def make_synthetic(path, clips, frames):
     script = ROOT / "scripts" / "make_synthetic_library.py"
     arguments = [resource_root() / "sample_data" / "deepmimic.npz", path, "--clips", clips, "--frames", frames]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True, env=environment)
 
 

@@ -111,7 +111,7 @@ def test_solver_settings(model):
     assert option.integrator == mujoco.mjtIntegrator.mjINT_DISCRETE
     assert option.solver == mujoco.mjtSolver.mjSOL_NEWTON
     assert option.cone == mujoco.mjtCone.mjCONE_PYRAMIDAL
-    assert (option.iterations, option.ls_iterations, option.impratio) == (10, 20, 1.0)
+    assert (option.iterations, option.ls_iterations, option.impratio) == (5, 20, 1.0)
     other = compile_model(rate=120.0, integrator="implicitfast", iterations=5, ls_iterations=7, cone="elliptic").opt
     assert (other.timestep, other.iterations, other.ls_iterations) == (1.0 / 120.0, 5, 7)
     assert other.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST

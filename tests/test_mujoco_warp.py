@@ -49,7 +49,7 @@ def simulator():
 
 @pytest.fixture(scope="module", params=["discrete", "implicitfast"])
 def pair(request):
-    options = PhysicsOptions() if request.param == "discrete" else PhysicsOptions(120.0, 4, request.param)
+    options = PhysicsOptions() if request.param == "discrete" else PhysicsOptions(120.0, 4, request.param, iterations=10)
     pair = MujocoWarpSimulator(NUM_ENVS, options, CPU), MujocoCpuSimulator(NUM_ENVS, options, num_threads=1)
     yield pair
     for simulator in pair:

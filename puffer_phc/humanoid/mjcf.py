@@ -28,7 +28,7 @@ class PhysicsOptions:
     """Physics steps per control step; rate / substeps is the control rate."""
     integrator: str = "discrete"
     """MuJoCo's name of the integrator: discrete, implicitfast, implicit or Euler."""
-    iterations: int = 10
+    iterations: int = 5
     """Newton iterations at most."""
     ls_iterations: int = 20
     """Line-search steps per iteration at most."""
