@@ -77,7 +77,8 @@ def load_motions(config: Config, device: torch.device, world: Optional[World] = 
         if len(clips) < world.size:
             raise ConfigError(f"train.shard_clips: {len(clips)} clips cannot be shared by {world.size} processes")
         clips = clips[world.rank :: world.size]
-    return MotionLibrary(clips, device, sets_floor=env.motion_floor == "humanoid", is_half=env.motion_precision == "float16")
+    sets_floor, is_half = env.motion_floor == "humanoid", env.motion_precision == "float16"
+    return MotionLibrary(clips, device, sets_floor, is_half, env.max_resident_frames or 0)
 
 
 def make_environment(config: Config, motions: MotionLibrary, world: Optional[World] = None) -> PufferImitation:
@@ -86,7 +87,9 @@ def make_environment(config: Config, motions: MotionLibrary, world: Optional[Wor
     env, num_envs, device = config.env, chosen(config.env.num_envs), motions.device
     random = EnvRandom(config.train.seed, num_envs, device, world.rank * num_envs, world.size * num_envs)
     simulator = make_simulator(env, num_envs, device)
-    imitation = ImitationEnv(simulator, motions, make_sampler(env, motions, random), env, env.termination_distance)
+    sampler = make_sampler(env, motions, random)
+    sampler.change_residents()
+    imitation = ImitationEnv(simulator, motions, sampler, env, env.termination_distance)
     adapter = PufferImitation(imitation)
     if config.train.compile:
         adapter.compile()

@@ -70,6 +70,8 @@ class EnvConfig:
     """humanoid: clips are shifted so that the humanoid's own shapes rest on the floor, flights left out; file: heights stay as stored."""
     motion_precision: Literal["float32", "float16"] = "float32"
     """Storage of motions on the device; float16 halves it, positions are then within 0.5 mm and rotations within 0.05 degrees."""
+    max_resident_frames: Optional[int] = None
+    """Frames of motion on the device (30 a second, one more for each clip), 0: all; auto: what half of a GPU's free memory holds."""
     backend: Literal["auto", "mujoco_cpu", "mujoco_warp", "isaac_gym"] = "auto"
     """Physics engine; auto takes mujoco_warp where there is a CUDA device, else mujoco_cpu."""
     num_envs: Optional[int] = None
@@ -136,6 +138,7 @@ class EnvConfig:
             counts=("num_envs", "substeps", "solver_iterations", "num_future_frames"),
             positive=("physics_rate", "kp_scale", "torque_limit", "action_scale", "termination_distance"),
             not_negative=(
+                "max_resident_frames",
                 "kd_scale",
                 "velocity_lead",
                 "reward_pos_weight",
@@ -225,6 +228,8 @@ class TrainConfig:
     """Weight of the pull towards the initial parameters."""
     shard_clips: bool = False
     """Several processes: each holds and trains on every N-th clip only, instead of all of them."""
+    motion_resample_interval: int = 100
+    """Iterations between changes of the clips on the device, where env.max_resident_frames leaves some out; 0: never."""
     eval_interval: Optional[int] = None
     """Iterations between evaluations, 0: none; auto: 500 on a GPU, 25 on a CPU."""
     checkpoint_interval: Optional[int] = None
@@ -252,6 +257,7 @@ class TrainConfig:
                 "ent_coef",
                 "bound_coef",
                 "l2_reg_coef",
+                "motion_resample_interval",
                 "eval_interval",
                 "checkpoint_interval",
             ),

@@ -88,7 +88,13 @@ def open_session(arguments: Arguments) -> Session:
     world = World.from_environment(device.type)
     if device.type == "cuda" and world.size > 1:
         device = torch.device("cuda", world.local_rank)
-    return Session(config, device, world, checkpoint)
+    return Session(with_equal_limits(config, world), device, world, checkpoint)
+
+
+def with_equal_limits(config: Config, world: World) -> Config:
+    """``config`` with as many frames of motion on every device as the fullest one has room for: all are to hold the same clips."""
+    frames = min(world.gather(chosen(config.env.max_resident_frames)))
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, max_resident_frames=frames))
 
 
 def train(arguments: Arguments) -> int:

@@ -36,7 +36,7 @@ class Playlist:
     """Which clip each row plays: all clips in turn, or one for all. Fulfils ``motion.sampler.Sampler``.
 
     In turn, row i begins with clip i and goes on to the next when its clip is over or lost. With one clip, rows begin spread over it, so
-    that they differ, and start over at its beginning.
+    that they differ, and start over at its beginning. A limited library is made to hold what is played; ConfigError where it can't.
     """
 
     def __init__(self, motions: MotionLibrary, num_envs: int, clip: Optional[str], seed: int) -> None:
@@ -74,6 +74,7 @@ class Playlist:
         self._set(self._clip_ids.cpu())
 
     def _set(self, clip_ids: Tensor) -> None:
+        self._have(clip_ids)
         self._clip_ids = clip_ids.to(self._motions.device)
         self._starts = torch.zeros(self._num_envs, device=self._motions.device)
         if self.clip is not None:
@@ -94,7 +95,22 @@ class Playlist:
         self.counts["finished"] += len(self.ended) - lost
         self._starts = self._starts.masked_fill(done, 0.0)
         if self.clip is None:
-            self._clip_ids = torch.where(done, (self._clip_ids + 1) % self._motions.num_clips, self._clip_ids)
+            left = self._clip_ids
+            self._clip_ids = torch.where(done, (left + 1) % self._motions.num_clips, left)
+            self._have(self._clip_ids)
+
+    def _have(self, clip_ids: Tensor) -> None:
+        """Have these clips on the device, and of the others those that follow the first of them."""
+        motions = self._motions
+        if bool(motions.is_resident[clip_ids.to(motions.device)].all()):
+            return
+        needed = clip_ids.unique().tolist()
+        if len(motions.fitting(needed)) < len(needed):
+            raise ConfigError(
+                f"{len(needed)} clips do not fit into env.max_resident_frames {motions.capacity}; there is --play.num_envs, or 0 for all"
+            )
+        following = ((needed[0] + index) % motions.num_clips for index in range(motions.num_clips))
+        motions.hold(motions.fitting([*needed, *(clip for clip in following if clip not in needed)]))
 
     def record_evaluation(self, failed_clips: Tensor) -> None:
         """Nothing to learn."""

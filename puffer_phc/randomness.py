@@ -34,3 +34,7 @@ class EnvRandom:
     def normal(self, *shape: int) -> Tensor:
         """(N, *shape) standard normal."""
         return self._own_rows(torch.randn(self.total_envs, *shape, generator=self.generator, device=self.device))
+
+    def shared(self, *shape: int) -> Tensor:
+        """``shape`` uniform in [0, 1), of no environment: the same numbers in every process."""
+        return torch.rand(*shape, generator=self.generator, device=self.device)

@@ -10,6 +10,7 @@ import torch
 
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import BackendError, ConfigError
+from puffer_phc.motion.library import row_bytes
 
 _GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 256
 _GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096
@@ -20,6 +21,8 @@ _GPU_LEARNING_RATE, _CPU_LEARNING_RATE = 2e-4, 5e-4
 _GPU_EVAL_INTERVAL, _CPU_EVAL_INTERVAL = 500, 25
 _GPU_CHECKPOINT_INTERVAL, _CPU_CHECKPOINT_INTERVAL = 500, 50
 _NUM_MINIBATCHES = 4
+_MOTIONS_SHARE = 0.5
+"""Of a GPU's free memory, for motions: simulation, networks and rollouts take the rest."""
 
 
 def choose_device(config: Config) -> torch.device:
@@ -52,17 +55,31 @@ def resolve(config: Config, device: torch.device) -> Config:
     Raises ConfigError with both numbers where sizes do not divide.
     """
     on_gpu = device.type == "cuda"
-    env = _resolve_env(config.env, on_gpu)
+    env = _resolve_env(config.env, device)
     train = _resolve_train(config.train, chosen(env.num_envs), device)
     evaluation = replace(config.eval, num_envs=config.eval.num_envs or env.num_envs)
     return replace(config, env=env, policy=_resolve_policy(config.policy, on_gpu), train=train, eval=evaluation)
 
 
-def _resolve_env(env: EnvConfig, on_gpu: bool) -> EnvConfig:
+def _resolve_env(env: EnvConfig, device: torch.device) -> EnvConfig:
+    on_gpu = device.type == "cuda"
     backend = env.backend
     if backend == "auto":
         backend = "mujoco_warp" if on_gpu else "mujoco_cpu"
-    return replace(env, backend=backend, num_envs=env.num_envs or (_GPU_NUM_ENVS if on_gpu else _CPU_NUM_ENVS))
+    return replace(
+        env,
+        backend=backend,
+        num_envs=env.num_envs or (_GPU_NUM_ENVS if on_gpu else _CPU_NUM_ENVS),
+        max_resident_frames=_given(env.max_resident_frames, _frames_that_fit(env.motion_precision == "float16", device)),
+    )
+
+
+def _frames_that_fit(is_half: bool, device: torch.device) -> int:
+    """Frames of motion that a GPU has room for; 0, no limit, elsewhere."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(_MOTIONS_SHARE * free / row_bytes(is_half))
 
 
 def _resolve_policy(policy: PolicyConfig, on_gpu: bool) -> PolicyConfig:

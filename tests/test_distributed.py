@@ -47,7 +47,7 @@ def make_config(world: World, folder: Path, **train: Any) -> Config:
     config = Config()
     config = replace(
         config,
-        env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=str(folder / "motion.npz")),
+        env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=str(folder / "motion.npz"), max_resident_frames=65),
         policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
         train=replace(
             config.train, batch_size=num_envs * HORIZON, minibatch_size=num_envs * HORIZON, update_epochs=1, device="cpu", **train
@@ -65,6 +65,7 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
     trainer = Trainer(config, env, policy, folder, Silent(), None, world)
     trainer._collect()
     trainer._take_in_observations()
+    env.change_residents()
     trainer._collect()
     trainer._update(trainer._advantages())
     env.close()
@@ -75,6 +76,7 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
         "variance": policy.obs_norm.variance.clone(),
         "probabilities": env.env.sampler.probabilities.clone(),
         "clips": env.env.clip_ids.clone(),
+        "residents": motions.residents,
     }
 
 
@@ -90,7 +92,8 @@ def shard_worker(rank: int, port: int, folder: Path) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     world = World.from_environment("cpu")
-    config = make_config(world, folder, shard_clips=True, lr_scaling="linear", total_timesteps=2 * TOTAL_ENVS * HORIZON)
+    options = {"shard_clips": True, "lr_scaling": "linear", "motion_resample_interval": 1}
+    config = make_config(world, folder, total_timesteps=2 * TOTAL_ENVS * HORIZON, **options)
     motions = build.load_motions(config, torch.device("cpu"), world)
     env = build.make_environment(config, motions, world)
     policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
@@ -174,6 +177,7 @@ def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Pa
     whole = one_iteration(World(), tmp_path)
     halves = two_processes(worker, tmp_path, "rank")
     assert torch.equal(torch.cat([half["clips"] for half in halves]), whole["clips"])
+    assert halves[0]["residents"] == halves[1]["residents"] == whole["residents"] != []
     for half in halves:
         for name in ("gradient", "parameters", "mean", "variance", "probabilities"):
             torch.testing.assert_close(half[name], whole[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")

@@ -93,6 +93,14 @@ def test_train_then_eval_from_the_checkpoint(here, motion_file, capsys):
     assert "clips" in capsys.readouterr().out
 
 
+def test_a_clip_too_long_for_the_device_is_refused(here, motion_file, capsys):
+    assert main([*TINY, "-m", str(motion_file), "--env.max_resident_frames", "5", "--train.data_dir", "runs"]) == 2
+    line = one_error_line(capsys)
+    assert "env.max_resident_frames is 5" in line
+    assert "'stand'" in line
+    assert not (here / "runs").exists()
+
+
 def test_training_goes_on_from_the_weights_of_a_checkpoint(here, motion_file):
     run = [*TINY, "-m", str(motion_file), "--train.total_timesteps", "64", "--train.eval_interval", "0"]
     assert main([*run, "--train.data_dir", "first"]) == 0

@@ -43,7 +43,7 @@ class Recorder:
     def close(self) -> None: ...
 
 
-def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None, **options: Any) -> Trainer:
+def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None, max_resident_frames: int = 0, **options: Any) -> Trainer:
     if not (folder / "motion.npz").exists():
         save_motion_file(folder / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
     config = Config()
@@ -51,7 +51,7 @@ def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None,
     train.update({"eval_interval": 0, "checkpoint_interval": 0, **options})
     config = replace(
         config,
-        env=replace(config.env, num_envs=4, motion_file=str(folder / "motion.npz")),
+        env=replace(config.env, num_envs=4, motion_file=str(folder / "motion.npz"), max_resident_frames=max_resident_frames),
         policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
         train=replace(config.train, device="cpu", **train),
     )
@@ -83,8 +83,12 @@ def resumed(folder: Path, num_batches: int, evaluate: Optional[Any] = None, **op
     return trainer
 
 
-@pytest.mark.parametrize("options", [{}, {"l2_reg_coef": 1.0, "target_kl": 1e-6}])
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, options: Dict[str, float]) -> None:
+SOME_RESIDENT: Dict[str, Any] = {"max_resident_frames": 65, "motion_resample_interval": 2}
+"""One of the two clips at a time."""
+
+
+@pytest.mark.parametrize("options", [{}, {"l2_reg_coef": 1.0, "target_kl": 1e-6}, SOME_RESIDENT])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, options: Dict[str, Any]) -> None:
     whole = make_trainer(tmp_path, 6, **options)
     whole.fit()
     expected = weights(whole)
@@ -198,6 +202,37 @@ def test_evaluations_come_when_due_and_at_the_end(tmp_path: Path) -> None:
     trainer.fit()
     assert seen == [2, 4, 5]
     assert list(trainer._reporter.evaluations.values())[-1] == {"eval/success_rate": 0.5}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> "tuple[torch.Tensor, List[List[int]]]":
+    """Weights after some changes of the clips on the device, and those clips by iteration, without evaluations."""
+    residents: List[List[int]] = []
+
+    def look(policy: Any) -> Dict[str, float]:
+        residents.append(trainer.env.env.motions.residents)
+        return {}
+
+    trainer = make_trainer(tmp_path_factory.mktemp("undisturbed"), 9, look, eval_interval=1, **SOME_RESIDENT)
+    trainer.fit()
+    return weights(trainer), residents
+
+
+def test_clips_on_the_device_change_when_due(undisturbed: Any) -> None:
+    _, residents = undisturbed
+    assert all(residents[index] == residents[index + 1] for index in range(1, 7, 2))
+    assert {tuple(ids) for ids in residents} == {(0,), (1,)}
+
+
+def test_evaluations_play_through_the_same_memory_and_training_does_not_notice(tmp_path: Path, undisturbed: Any) -> None:
+    def evaluate(policy: Any) -> Dict[str, float]:
+        return evaluation(policy)
+
+    trainer = make_trainer(tmp_path, 9, evaluate, eval_interval=3, **SOME_RESIDENT)
+    evaluation = build.training_evaluation(build.Evaluator(trainer.config, trainer.env.env.motions), trainer.env)
+    trainer.fit()
+    assert len(trainer._reporter.evaluations) == 3
+    assert torch.equal(weights(trainer), undisturbed[0])
 
 
 def test_figures_of_an_iteration(tmp_path: Path) -> None:

@@ -120,6 +120,18 @@ class ImitationEnv:
         self.result.final_observation.copy_(self.result.observation)
         return self.result.observation
 
+    def change_residents(self) -> Tensor:
+        """Have the sampler choose anew which clips lie on the device. Returns the rows (N,) bool whose clip is gone.
+
+        Their episodes are cut off, as ``result.truncated`` says, and new ones begin.
+        """
+        self.sampler.change_residents()
+        gone = ~self.motions.is_resident[self.clip_ids]
+        self._restart(gone, *self.sampler.draw())
+        self.result.final_observation.copy_(self.result.observation)
+        self.result.truncated.logical_or_(gone)
+        return gone
+
     def step(self, action: Tensor) -> StepResult:
         """Act with ``action`` (N, A), clipped to [−1, 1], for one control period."""
         self.simulator.step(self._target(action, self.next_reference, self.simulator.dof))

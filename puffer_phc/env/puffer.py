@@ -38,10 +38,10 @@ class EpisodeStatistics:
     def _names() -> Tuple[str, ...]:
         return ("steps", "episodes", "truncated", "returns", "lengths", "diverged", "lifted", "lifts", *REWARD_TERMS)
 
-    def start(self) -> None:
-        """Forget the episodes under way: all rows begin anew."""
-        self._returns.zero_()
-        self._lengths.zero_()
+    def start(self, rows: Tensor) -> None:
+        """Forget the episodes under way in ``rows`` (N,) bool: they begin anew."""
+        self._returns.masked_fill_(rows, 0.0)
+        self._lengths.masked_fill_(rows, 0.0)
 
     def add(self, env: ImitationEnv) -> None:
         """Take in the last step of ``env``."""
@@ -150,7 +150,7 @@ class PufferImitation(PufferEnv):
         The seed is not used: random draws belong to the sampler, which was seeded when it was made.
         """
         self.env.reset()
-        self._statistics.start()
+        self._statistics.start(torch.ones_like(self.env.diverged))
         result = self.env.result
         for tensor in (result.reward, result.terminated, result.truncated):
             tensor.zero_()
@@ -182,6 +182,12 @@ class PufferImitation(PufferEnv):
         statistics = self._statistics.read(total)
         statistics["contact_overflows"], statistics["constraint_overflows"] = total(overflows).tolist()
         return statistics
+
+    def change_residents(self) -> None:
+        """Choose anew which clips of a limited library lie on the device. Episodes whose clip is gone end uncounted, and others begin."""
+        self._statistics.start(self.env.change_residents())
+        if self._has_numpy_buffers:
+            self._publish()
 
     def snapshot(self) -> Dict[str, Any]:
         """All that ``restore`` needs to go on exactly, but for the sampler, which has a state of its own."""

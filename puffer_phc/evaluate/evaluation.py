@@ -8,7 +8,7 @@ simulation fails both at that frame. Frames are the control steps after the firs
 import logging
 import math
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -139,9 +139,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Play the clips ``clip_ids`` (default: all) with ``policy``, which maps observations (N, O) to actions (N, A) without chance.
 
-    Clips of similar length play side by side, as many at a time as ``simulator`` has environments; the result does not depend on
-    that number beyond what the policy's own arithmetic does. The simulator's state is overwritten. Memory does not grow with the length
-    of clips, and the device is waited for about once a second of motion. ``compiled`` fuses the environment's pure parts.
+    Clips of similar length play side by side, as many at a time as ``simulator`` has environments and a limited library has room for;
+    the result does not depend on those numbers beyond what the policy's own arithmetic does. The simulator's state is overwritten, and a
+    limited library has the clips of before again afterwards. Memory does not grow with the length of clips, and the device is waited for
+    about once a second of motion. ``compiled`` fuses the environment's pure parts.
     """
     wanted = list(range(motions.num_clips)) if clip_ids is None else list(clip_ids)
     frames = _frames_to_play(motions, simulator.control_dt)
@@ -149,20 +150,39 @@ def evaluate(
     judge = _Judge(simulator, motions)
     clips = torch.zeros(simulator.num_envs, dtype=torch.int64, device=simulator.device)
     sampler = FixedSampler(clips, torch.zeros(simulator.num_envs, device=simulator.device))
+    env: Optional[ImitationEnv] = None
+    results = [_no_clips(simulator.control_dt)]
+    num_played = 0
+    with motions.lent():
+        for batch in _batches(wanted, simulator.num_envs, motions):
+            surplus = simulator.num_envs - len(batch)
+            clips.copy_(torch.tensor(batch + batch[-1:] * surplus))
+            motions.hold(batch)
+            judge.begin(clips, torch.tensor([frames[clip] for clip in batch] + [0] * surplus))
+            env = env or _environment(judge, motions, sampler, config, compiled)
+            _play(policy, env, judge, frames[batch[0]])
+            results.append(judge.verdict(batch))
+            num_played += len(batch)
+            if len(batch) < len(wanted):
+                _logger.info("evaluated %d of %d clips", num_played, len(wanted))
+    return merge(results)
+
+
+def _batches(clip_ids: Sequence[int], size: int, motions: MotionLibrary) -> Iterator[List[int]]:
+    """The clips in turn, at most ``size`` at a time and no more than ``motions`` has room for."""
+    left = list(clip_ids)
+    while left:
+        batch = motions.fitting(left[:size])
+        yield batch
+        left = left[len(batch) :]
+
+
+def _environment(judge: "_Judge", motions: MotionLibrary, sampler: FixedSampler, config: EnvConfig, compiled: bool) -> ImitationEnv:
+    """The environment that plays the clips that ``sampler`` assigns, which have to be on the device."""
     env = ImitationEnv(judge, motions, sampler, config, termination_distance=None)
     if compiled:
         env.compile()
-    results = [_no_clips(simulator.control_dt)]
-    for start in range(0, len(wanted), simulator.num_envs):
-        batch = wanted[start : start + simulator.num_envs]
-        surplus = simulator.num_envs - len(batch)
-        clips.copy_(torch.tensor(batch + batch[-1:] * surplus))
-        judge.begin(clips, torch.tensor([frames[clip] for clip in batch] + [0] * surplus))
-        _play(policy, env, judge, frames[batch[0]])
-        results.append(judge.verdict(batch))
-        if len(wanted) > simulator.num_envs:
-            _logger.info("evaluated %d of %d clips", start + len(batch), len(wanted))
-    return merge(results)
+    return env
 
 
 def _frames_to_play(motions: MotionLibrary, control_dt: float) -> List[int]:

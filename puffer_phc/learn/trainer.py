@@ -117,6 +117,8 @@ class Trainer:
             done = self.global_step >= total
             self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
             stopped = self._world.any(self._stop_requested)
+            if due(self.iteration, self._options.motion_resample_interval) and not self.env.env.motions.is_whole:
+                self.env.change_residents()
             if self._evaluation_due and not stopped:
                 self._run_evaluation()
                 stopped = self._world.any(self._stop_requested)

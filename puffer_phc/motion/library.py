@@ -1,14 +1,15 @@
-"""All motions on the device: kinematics and velocities computed once, looked up at any time of any clip."""
+"""All motions on the device, or as many as fit: kinematics and velocities computed once, looked up at any time of any clip."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from puffer_phc import rotations
-from puffer_phc.errors import MotionFileError
+from puffer_phc.errors import ConfigError, MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, lowest_point
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion import velocities
@@ -42,32 +43,93 @@ class MotionLibrary:
 
     With ``is_half`` rows are stored in half precision, positions relative to the root's, which stays whole: half the memory, positions
     within half a millimetre and rotations within a twentieth of a degree.
+
+    With ``max_frames`` the tensors have that many rows, and clips that do not fit stay in the computer's memory as the file has them, a
+    fifth of the size: ``hold`` says which ones lie on the device, at first none, and only those may be looked up. Clips keep their numbers,
+    tensors their addresses. Which clips are there may change between any two look-ups, and a clip's rows are the same whenever it is.
     """
 
     fps = FPS
 
-    def __init__(self, clips: Sequence[Clip], device: torch.device, sets_floor: bool = True, is_half: bool = False) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], device: torch.device, sets_floor: bool = True, is_half: bool = False, max_frames: int = 0
+    ) -> None:
         if not clips:
             raise MotionFileError("a motion library needs at least one clip")
         self.device = torch.device(device)
         clips = [resample(clip, FPS) for clip in clips]
         self.names: List[str] = [clip.name for clip in clips]
         self.num_clips = len(clips)
-        lengths = [clip.num_frames for clip in clips]
-        self.num_frames = torch.tensor(lengths, device=self.device)
+        self.num_frames = torch.tensor([clip.num_frames for clip in clips], device=self.device)
+        """(C,) frames of each clip."""
         self.durations = (self.num_frames - 1) / FPS
-        self._first_rows = (self.num_frames + 1).cumsum(0) - self.num_frames - 1
-        num_rows = sum(lengths) + len(lengths)
-        self._rows = torch.empty(num_rows, sum(_COLUMNS), device=self.device, dtype=torch.float16 if is_half else torch.float32)
-        self._clearance = torch.empty(num_rows, device=self.device)
-        self._roots = torch.empty(num_rows, 3, device=self.device) if is_half else None
-        self._build(clips, sets_floor)
+        """(C,) s from the first frame to the last."""
+        self.num_rows = np.array([clip.num_frames + 1 for clip in clips])
+        """(C,) rows that each clip takes: its frames and one more."""
+        self.capacity = capacity = _capacity(clips, max_frames)
+        """Rows that the device holds."""
+        self.is_whole = capacity == int(self.num_rows.sum())
+        """Whether all clips are on the device, always."""
+        self.is_resident = torch.zeros(self.num_clips, dtype=torch.bool, device=self.device)
+        """(C,) whether each clip is on the device."""
+        self._sets_floor, self._clips = sets_floor, clips
+        self._residents: List[int] = []
+        self._first_rows = torch.zeros_like(self.num_frames)
+        self._rows = torch.empty(capacity, sum(_COLUMNS), device=self.device, dtype=torch.float16 if is_half else torch.float32)
+        self._clearance = torch.empty(capacity, device=self.device)
+        self._roots = torch.empty(capacity, 3, device=self.device) if is_half else None
+        if self.is_whole:
+            self._lay(range(self.num_clips))
+            self._clips = []
 
-    def _build(self, clips: Sequence[Clip], sets_floor: bool) -> None:
-        """Compute all rows: on a CPU by threads with a chunk each, which wait for nobody; torch's own would wait for each other."""
+    @property
+    def residents(self) -> List[int]:
+        """The clips that are on the device, in the order of their rows."""
+        return list(self._residents)
+
+    def fitting(self, clip_ids: Sequence[int]) -> List[int]:
+        """As many of ``clip_ids``, from the first on, as the device holds together."""
+        ids = list(clip_ids)
+        fits = self.num_rows[ids].cumsum() <= self.capacity
+        return ids[: int(fits.sum())]
+
+    def hold(self, clip_ids: Sequence[int]) -> None:
+        """Have the clips ``clip_ids`` on the device, and in a limited library no others.
+
+        Raises ValueError where they do not fit together.
+        """
+        ids = list(clip_ids)
+        if len(self.fitting(ids)) < len(ids):
+            raise ValueError(f"{len(ids)} clips of {self.num_rows[ids].sum()} rows do not fit into {self.capacity}")
+        if not self.is_whole and ids != self._residents:
+            self._lay(ids)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """A time in which others may ``hold`` what they need; afterwards the clips from before are there again."""
+        before = self.residents
+        try:
+            yield
+        finally:
+            self.hold(before)
+
+    def _lay(self, clip_ids: Sequence[int]) -> None:
+        """Compute the rows of these clips, one after the other from the first row on."""
+        self._residents = list(clip_ids)
+        ids, num_rows = torch.tensor(self._residents, dtype=torch.long), self.num_rows[self._residents]
+        first_rows, is_resident = torch.zeros(self.num_clips, dtype=torch.long), torch.zeros(self.num_clips, dtype=torch.bool)
+        first_rows[ids] = torch.from_numpy(num_rows.cumsum() - num_rows)
+        is_resident[ids] = True
+        self._first_rows.copy_(first_rows)
+        self.is_resident.copy_(is_resident)
+        if self._residents:
+            self._build([self._clips[index] for index in self._residents])
+
+    def _build(self, clips: Sequence[Clip]) -> None:
+        """Compute the first rows: on a CPU by threads with a chunk each, which wait for nobody; torch's own would wait for each other."""
         groups = _groups(clips, _CHUNK_FRAMES if self.device.type == "cpu" else _GPU_CHUNKS * _CHUNK_FRAMES)
         stops = np.cumsum([sum(clip.num_frames + 1 for clip in group) for group in groups]).tolist()
-        jobs = [(group, slice(start, stop), sets_floor) for group, start, stop in zip(groups, [0, *stops], stops)]
+        jobs = [(group, slice(start, stop)) for group, start, stop in zip(groups, [0, *stops], stops)]
         if self.device.type != "cpu":
             for job in jobs:
                 self._build_part(*job)
@@ -76,10 +138,10 @@ class MotionLibrary:
             for done in [pool.submit(self._build_part, *job) for job in jobs]:
                 done.result()
 
-    def _build_part(self, clips: Sequence[Clip], part: slice, sets_floor: bool) -> None:
+    def _build_part(self, clips: Sequence[Clip], part: slice) -> None:
         """Compute the rows ``part``, those of ``clips``."""
         rows = self._rows[part] if self._roots is None else torch.empty_like(self._rows[part], dtype=torch.float32)
-        _fill(rows, self._clearance[part], clips, sets_floor)
+        _fill(rows, self._clearance[part], clips, self._sets_floor)
         if self._roots is not None:
             pos = _unpack(rows).body.pos
             self._roots[part] = pos[:, 0]
@@ -124,6 +186,23 @@ class MotionLibrary:
         fraction = frame - below
         row = self._first_rows[clip_ids] + below.long()
         return row, row + (fraction > 0), fraction
+
+
+def row_bytes(is_half: bool) -> int:
+    """Bytes that one frame takes on the device."""
+    return 4 + (2 * sum(_COLUMNS) + 12 if is_half else 4 * sum(_COLUMNS))
+
+
+def _capacity(clips: Sequence[Clip], max_frames: int) -> int:
+    """Rows of a library of ``clips`` under the limit ``max_frames`` (0: none). Raises ConfigError for a clip that is over it by itself."""
+    everything = sum(clip.num_frames + 1 for clip in clips)
+    longest = max(clips, key=lambda clip: clip.num_frames)
+    if 0 < max_frames < min(longest.num_frames + 1, everything):
+        raise ConfigError(
+            f"env.max_resident_frames is {max_frames}, but clip '{longest.name}' has {longest.num_frames} frames at {FPS:g} per second "
+            f"and needs {longest.num_frames + 1}"
+        )
+    return min(max_frames, everything) if max_frames > 0 else everything
 
 
 def _unpack(rows: Tensor) -> Reference:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.residents import choose_residents
 from puffer_phc.randomness import EnvRandom
 
 BIN_FRAMES = 30
@@ -46,6 +47,10 @@ class Sampler(Protocol):
 
     def update(self) -> None:
         """Turn what was noted into new draws; once per training iteration."""
+        ...
+
+    def change_residents(self) -> None:
+        """Choose anew which clips of a limited library lie on the device; draws are of those."""
         ...
 
     def state_dict(self) -> Dict[str, Any]:
@@ -88,6 +93,9 @@ class FixedSampler:
     def update(self) -> None:
         """Nothing to learn."""
 
+    def change_residents(self) -> None:
+        """Nothing to choose: what is assigned has to be there."""
+
     def state_dict(self) -> Dict[str, Any]:
         """Empty."""
         return {}
@@ -101,10 +109,13 @@ class UniformSampler:
 
     The start frames of each clip are divided into bins of ``BIN_FRAMES``. A draw chooses a bin by the probabilities ``probabilities``
     (bins,) and then a frame in it. With ``from_start`` episodes begin at time 0 of the clip that was drawn.
+
+    ``probabilities`` and all that is learned are of all clips. Where only some of them lie on the device, draws are of those, each the
+    more likely the less likely it was to be there, so that over many changes every clip is drawn as often as ``probabilities`` says.
     """
 
     def __init__(self, motions: MotionLibrary, random: EnvRandom, from_start: bool = False) -> None:
-        self._random = random
+        self._motions, self._random = motions, random
         self._from_start = from_start
         self._fps = motions.fps
         starts = (motions.num_frames - 2).clamp_min(1)
@@ -115,6 +126,7 @@ class UniformSampler:
         index = torch.arange(len(self._bin_clip), device=motions.device) - self._first_bin[self._bin_clip]
         self._bin_start = index * BIN_FRAMES
         self._bin_length = (starts[self._bin_clip] - self._bin_start).clamp_max(BIN_FRAMES)
+        self._residency = motions.is_resident.double()
         self._uniform = self._bin_length.double() / starts.sum()
         self._cumulative = torch.empty_like(self._uniform)
         self.probabilities = torch.empty_like(self._uniform)
@@ -124,7 +136,8 @@ class UniformSampler:
     def draw(self) -> Tuple[Tensor, Tensor]:
         """Clips (N,) int64 and start times (N,) float32 s, fresh for every row."""
         uniform = self._random.uniform(2)
-        chosen = torch.searchsorted(self._cumulative, uniform[:, 0].double(), right=True).clamp_max(len(self._cumulative) - 1)
+        sought = uniform[:, 0].double() * self._cumulative[-1]
+        chosen = torch.searchsorted(self._cumulative, sought, right=True).clamp_max(len(self._cumulative) - 1)
         length = self._bin_length[chosen]
         offset = torch.minimum((uniform[:, 1] * length).long(), length - 1)
         times = (self._bin_start[chosen] + offset).float() / self._fps
@@ -139,6 +152,16 @@ class UniformSampler:
     def update(self) -> None:
         """Nothing to learn."""
 
+    def change_residents(self) -> None:
+        """Choose anew which clips of a limited library lie on the device, by how often they are to be drawn; the same in every process."""
+        if self._motions.is_whole:
+            return
+        uniform = self._random.shared(self._motions.num_clips)
+        chosen = choose_residents(self.clip_probabilities(), self._motions.num_frames + 1, self._motions.capacity, uniform)
+        self._motions.hold(chosen.clip_ids.tolist())
+        self._residency.copy_(chosen.weights)
+        self._prepare_draws()
+
     def state_dict(self) -> Dict[str, Any]:
         """What ``load_state_dict`` needs to go on exactly, the state of the random generator included."""
         return {"random": self._random.generator.get_state(), **{name: tensor.clone() for name, tensor in self._state().items()}}
@@ -151,7 +174,8 @@ class UniformSampler:
         self._random.generator.set_state(state["random"])
         for name, tensor in own.items():
             tensor.copy_(state[name])
-        self._set_probabilities(self.probabilities.clone())
+        self._motions.hold(self._residency.nonzero().squeeze(1).tolist())
+        self._prepare_draws()
 
     def clip_probabilities(self) -> Tensor:
         """(C,) probability of each clip, for reports."""
@@ -160,12 +184,15 @@ class UniformSampler:
 
     def _state(self) -> Dict[str, Tensor]:
         """The tensors that make up the state, by name."""
-        return {"probabilities": self.probabilities}
+        return {"probabilities": self.probabilities, **({} if self._motions.is_whole else {"residency": self._residency})}
 
     def _set_probabilities(self, weights: Tensor) -> None:
         """Draw bins in proportion to ``weights`` (bins,), in place, so that captured graphs see the change."""
         self.probabilities.copy_(weights / weights.sum())
-        torch.cumsum(self.probabilities, 0, out=self._cumulative)
+        self._prepare_draws()
+
+    def _prepare_draws(self) -> None:
+        torch.cumsum(self.probabilities * self._residency[self._bin_clip], 0, out=self._cumulative)
 
     def _mix(self, weights: Tensor, floor: float) -> None:
         """Draw by ``weights`` (bins,) but for the share ``floor``, which stays uniform; all uniform while no weight is positive."""
@@ -198,9 +225,10 @@ class AdaptiveSampler(UniformSampler):
         self._new_failures.scatter_add_(0, bins, (done & failed).to(times.dtype))
 
     def update(self) -> None:
-        """Fold the new counts into the fading ones and draw by the failure rates."""
+        """Fold the new counts into the fading ones and draw by the failure rates. Nothing fades of clips that can't be drawn."""
+        share_kept = torch.where(self._motions.is_resident, FORGETTING, 1.0)[self._bin_clip]
         for kept, new in ((self._failures, self._new_failures), (self._visits, self._new_visits)):
-            kept.mul_(FORGETTING).add_(new)
+            kept.mul_(share_kept).add_(new)
             new.zero_()
         self._mix(self._look_ahead(self.failure_rates()) * self._bin_length, self._floor)
 
