@@ -13,11 +13,11 @@ from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult, evaluate, merge
+from puffer_phc.evaluate.evaluation import EvaluationResult, Policy, evaluate, merge
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.learn.checkpoint import Checkpoint, load_policy
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
 from puffer_phc.motion.file import load_motion_file
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.mirror import with_mirrored
@@ -25,7 +25,7 @@ from puffer_phc.motion.sampler import make_sampler
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.sim.simulator import Simulator
 
-POLICIES = {"PHCPolicy": PHCPolicy}
+POLICIES = {"PHCPolicy": PHCPolicy, "LSTMActorPolicy": LSTMActorPolicy, "LSTMCriticPolicy": LSTMCriticPolicy}
 """Policy architectures by ``base.policy_name``."""
 
 
@@ -106,6 +106,8 @@ def make_policy(config: Config, observation_size: int, action_size: int, device:
             action_size,
             layer_sizes=chosen(options.layer_sizes),
             hidden_size=chosen(options.hidden_size),
+            critic_layer_sizes=chosen(options.critic_layer_sizes),
+            recurrent_size=chosen(config.rnn.hidden_size),
             init_log_std=options.init_log_std,
             learn_std=options.learn_std,
         )
@@ -134,8 +136,8 @@ class Evaluator:
         self.observation_size = observation_size(config.env.num_future_frames)
         self.action_size = ActionMap(config.env, self._simulator.gains).action_size
 
-    def __call__(self, policy: Callable[[Tensor], Tensor]) -> EvaluationResult:
-        """The result of ``policy``, which maps observations (N, O) to actions (N, A); every process plays its share of the clips."""
+    def __call__(self, policy: Policy) -> EvaluationResult:
+        """The result of ``policy``; every process plays its share of the clips."""
         own = evaluate(policy, self._simulator, self._motions, self._env, self._share, self._compile)
         if self._is_sharded:
             own = replace(own, clip_ids=own.clip_ids * self._world.size + self._world.rank)
@@ -150,10 +152,10 @@ class Evaluator:
         self._simulator.close()
 
 
-def training_evaluation(evaluator: Evaluator, env: PufferImitation) -> Callable[[Callable[[Tensor], Tensor]], Dict[str, float]]:
+def training_evaluation(evaluator: Evaluator, env: PufferImitation) -> Callable[[Policy], Dict[str, float]]:
     """What the trainer calls: evaluates, tells the sampler which clips failed, and returns the summary."""
 
-    def run(policy: Callable[[Tensor], Tensor]) -> Dict[str, float]:
+    def run(policy: Policy) -> Dict[str, float]:
         result = evaluator(policy)
         env.env.sampler.record_evaluation(evaluator.own_clips(~result.relaxed_success))
         return result.summary()

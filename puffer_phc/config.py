@@ -49,8 +49,8 @@ class BaseConfig:
 
     env_name: str = "puffer_phc"
     """Prefix of run names."""
-    policy_name: Literal["PHCPolicy"] = "PHCPolicy"
-    """Policy architecture."""
+    policy_name: Literal["PHCPolicy", "LSTMActorPolicy", "LSTMCriticPolicy"] = "PHCPolicy"
+    """Policy architecture: without memory, or with an LSTM in the actor or in the critic."""
 
     def __post_init__(self) -> None:
         _check("base", self)
@@ -160,9 +160,11 @@ class PolicyConfig:
     """Section [policy]."""
 
     layer_sizes: Optional[Tuple[int, ...]] = None
-    """Hidden layers before the last; auto: 2048 1536 1024 1024 512 on a GPU, 256 128 on a CPU."""
+    """Hidden layers before the last; auto: 2048 1536 1024 1024 512 on a GPU (LSTMActorPolicy: 2048 2048 1024), 256 128 on a CPU."""
     hidden_size: Optional[int] = None
     """Width of the last hidden layer; auto: 512 on a GPU, 128 on a CPU."""
+    critic_layer_sizes: Optional[Tuple[int, ...]] = None
+    """All layers of the critic; auto: the actor's (on a GPU LSTMActorPolicy: 1024 1024 512 256, LSTMCriticPolicy: 2048 1024 1024 512)."""
     init_log_std: float = -1.5
     """Logarithm of the exploration noise in units of action."""
     learn_std: bool = False
@@ -170,8 +172,23 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         _check("policy", self, counts=("hidden_size",))
-        if any(size < 1 for size in self.layer_sizes or ()):
-            raise ConfigError(f"policy.layer_sizes is {' '.join(map(str, self.layer_sizes or ()))}, each must be at least 1")
+        for name in ("layer_sizes", "critic_layer_sizes"):
+            sizes = getattr(self, name) or ()
+            if any(size < 1 for size in sizes):
+                raise ConfigError(f"policy.{name} is {' '.join(map(str, sizes))}, each must be at least 1")
+        if self.critic_layer_sizes == ():
+            raise ConfigError("policy.critic_layer_sizes is empty, must have at least one layer")
+
+
+@dataclass(frozen=True)
+class RnnConfig:
+    """Section [rnn]."""
+
+    hidden_size: Optional[int] = None
+    """Width of the LSTM of LSTMActorPolicy and LSTMCriticPolicy; auto: 512 on a GPU, 128 on a CPU."""
+
+    def __post_init__(self) -> None:
+        _check("rnn", self, counts=("hidden_size",))
 
 
 @dataclass(frozen=True)
@@ -335,6 +352,7 @@ class Config:
     base: BaseConfig = field(default_factory=BaseConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rnn: RnnConfig = field(default_factory=RnnConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     play: PlayConfig = field(default_factory=PlayConfig)

@@ -23,7 +23,7 @@ from puffer_phc.files import remove_parts
 from puffer_phc.learn.checkpoint import LATEST, Checkpoint, load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
-from puffer_phc.learn.rollout import deterministic
+from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.options import Arguments, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
@@ -208,7 +208,7 @@ def evaluate(arguments: Arguments) -> int:
     motions = build.load_motions(session.config, session.device, session.world)
     evaluator = build.Evaluator(session.config, motions, session.world)
     policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    result = evaluator(deterministic(policy, session.config.train.precision))
+    result = evaluator(Deterministic(policy, session.config.train.precision))
     evaluator.close()
     if session.world.is_main:
         Console().print(summary_table(result))

@@ -263,14 +263,14 @@ def newest_checkpoint(run_dir: Path) -> Path:
 
 
 def checkpoint_values(path: Path, whole: bool = False) -> Dict[str, Any]:
-    """What a checkpoint says about its policy: the policy's section and name, and ``POLICY_ENV_FIELDS``; never paths or sizes.
+    """What a checkpoint says about its policy: the policy's sections and name, and ``POLICY_ENV_FIELDS``; never paths or sizes.
 
     ``whole``: everything that it says, to go on with its run.
     """
     from puffer_phc.learn.checkpoint import load_checkpoint
 
     saved = load_checkpoint(path).config
-    known = [name for name in option_types() if name.startswith("policy.") or name == "base.policy_name"]
+    known = [name for name in option_types() if name.startswith(("policy.", "rnn.")) or name == "base.policy_name"]
     known += [f"env.{name}" for name in POLICY_ENV_FIELDS]
     known = [name for name in option_types() if "." in name] if whole else known
     values = {}

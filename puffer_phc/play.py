@@ -13,6 +13,7 @@ from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.terminations import tracking_error
 from puffer_phc.errors import ConfigError, PhcError
 from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.view.commands import SPEEDS, command
 from puffer_phc.view.session import CameraPlace, Frame, Recorder, Settings
@@ -149,7 +150,8 @@ class PlaySession:
         settings: Settings,
         push_speed: float,
     ) -> None:
-        self._env, self._policy, self._playlist = env, policy, playlist
+        self._env, self._playlist = env, playlist
+        self._use(policy)
         self._checkpoint, self._load_policy, self._make_recorder = checkpoint, load_policy, make_recorder
         self._checkpoint_time = checkpoint.stat().st_mtime_ns
         self._push_speed = push_speed
@@ -180,6 +182,10 @@ class PlaySession:
         self._debt = min(self._debt - steps * self.control_dt, self.control_dt)
         return steps
 
+    def _use(self, policy: PHCPolicy) -> None:
+        """Act with ``policy``, which knows nothing of what was before."""
+        self._policy, self._act = policy, Deterministic(policy, "float32")
+
     def obey(self) -> None:
         """Carry out what was posted, in order; what a command can't do becomes the message on the screen."""
         while not self._posted.empty():
@@ -202,8 +208,7 @@ class PlaySession:
     @torch.no_grad()
     def step(self) -> None:
         """One control step of every humanoid; a recording gets its picture."""
-        observation = self._env.result.observation
-        action = self._policy.mean_action(observation)
+        action = self._act(self._env.result.observation, self._env.steps == 0)
         if self.settings.sampled:
             action = action + self._policy.log_std.exp() * torch.randn_like(action)
         self._env.step(action)
@@ -356,7 +361,7 @@ class PlaySession:
             self._say(f"no newer checkpoint than {self._checkpoint.name}")
             return
         written = path.stat().st_mtime_ns
-        self._policy = self._load_policy(path)
+        self._use(self._load_policy(path))
         self._checkpoint, self._checkpoint_time = path, written
         self._say(f"playing {path.name}")
 

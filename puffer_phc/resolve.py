@@ -14,7 +14,9 @@ from puffer_phc.motion.library import row_bytes
 
 _GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 256
 _GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096
-_GPU_LAYER_SIZES, _CPU_LAYER_SIZES = (2048, 1536, 1024, 1024, 512), (256, 128)
+_GPU_LAYER_SIZES = {"LSTMActorPolicy": (2048, 2048, 1024)}
+_GPU_CRITIC_LAYER_SIZES = {"LSTMActorPolicy": (1024, 1024, 512, 256), "LSTMCriticPolicy": (2048, 1024, 1024, 512)}
+_GPU_DEFAULT_LAYER_SIZES, _CPU_LAYER_SIZES = (2048, 1536, 1024, 1024, 512), (256, 128)
 _GPU_HIDDEN_SIZE, _CPU_HIDDEN_SIZE = 512, 128
 _GPU_TIMESTEPS, _CPU_TIMESTEPS = 500_000_000, 5_000_000
 _GPU_LEARNING_RATE, _CPU_LEARNING_RATE = 2e-4, 5e-4
@@ -58,7 +60,9 @@ def resolve(config: Config, device: torch.device) -> Config:
     env = _resolve_env(config.env, device)
     train = _resolve_train(config.train, chosen(env.num_envs), device)
     evaluation = replace(config.eval, num_envs=config.eval.num_envs or env.num_envs)
-    return replace(config, env=env, policy=_resolve_policy(config.policy, on_gpu), train=train, eval=evaluation)
+    policy = _resolve_policy(config.policy, config.base.policy_name, on_gpu)
+    rnn = replace(config.rnn, hidden_size=config.rnn.hidden_size or (_GPU_HIDDEN_SIZE if on_gpu else _CPU_HIDDEN_SIZE))
+    return replace(config, env=env, policy=policy, rnn=rnn, train=train, eval=evaluation)
 
 
 def _resolve_env(env: EnvConfig, device: torch.device) -> EnvConfig:
@@ -82,11 +86,17 @@ def _frames_that_fit(is_half: bool, device: torch.device) -> int:
     return int(_MOTIONS_SHARE * free / row_bytes(is_half))
 
 
-def _resolve_policy(policy: PolicyConfig, on_gpu: bool) -> PolicyConfig:
-    layer_sizes = policy.layer_sizes
+def _resolve_policy(policy: PolicyConfig, name: str, on_gpu: bool) -> PolicyConfig:
+    """The widths of ``policy``: the original's for the policy of this ``name`` on a GPU, unless the actor's were given."""
+    layer_sizes, critic_layer_sizes = policy.layer_sizes, policy.critic_layer_sizes
+    hidden_size = policy.hidden_size or (_GPU_HIDDEN_SIZE if on_gpu else _CPU_HIDDEN_SIZE)
     if layer_sizes is None:
-        layer_sizes = _GPU_LAYER_SIZES if on_gpu else _CPU_LAYER_SIZES
-    return replace(policy, layer_sizes=layer_sizes, hidden_size=policy.hidden_size or (_GPU_HIDDEN_SIZE if on_gpu else _CPU_HIDDEN_SIZE))
+        layer_sizes = _GPU_LAYER_SIZES.get(name, _GPU_DEFAULT_LAYER_SIZES) if on_gpu else _CPU_LAYER_SIZES
+        if on_gpu and critic_layer_sizes is None:
+            critic_layer_sizes = _GPU_CRITIC_LAYER_SIZES.get(name)
+    if critic_layer_sizes is None:
+        critic_layer_sizes = (*layer_sizes, hidden_size)
+    return replace(policy, layer_sizes=layer_sizes, hidden_size=hidden_size, critic_layer_sizes=critic_layer_sizes)
 
 
 def _resolve_train(train: TrainConfig, num_envs: int, device: torch.device) -> TrainConfig:
@@ -144,6 +154,8 @@ def describe_sizes(config: Config) -> Tuple[str, ...]:
     """What ``resolve`` chose, a line each, for the person who starts a run."""
     env, policy, train = config.env, config.policy, config.train
     layers = " ".join(str(size) for size in (*(policy.layer_sizes or ()), policy.hidden_size))
+    if config.base.policy_name != "PHCPolicy":
+        layers = f"{config.base.policy_name} {layers}, LSTM {config.rnn.hidden_size}"
     return (
         f"{env.num_envs} humanoids on {env.backend} ({train.device}), motions from {env.motion_file}",
         f"network {layers}; {train.total_timesteps:,} steps in batches of {train.batch_size:,}, minibatches of {train.minibatch_size:,}",

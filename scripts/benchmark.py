@@ -241,12 +241,12 @@ def time_policy(bench: Bench, config: Config) -> Row:
     sizes = build.make_environment(replace(config, env=replace(config.env, num_envs=1)), bench.motions).env
     policy = build.make_policy(config, sizes.observation_size, sizes.action_size, bench.device)
     sizes.close()
-    observations = torch.randn(num_envs, sizes.observation_size, device=bench.device)
+    observations, memory = torch.randn(num_envs, sizes.observation_size, device=bench.device), policy.no_memory(num_envs)
 
     @torch.no_grad()
     def infer() -> None:
         with autocast(config.train.precision, bench.device):
-            policy.mean_and_value(observations)
+            policy.act(observations, memory)
 
     seconds = bench.seconds_per_call(CapturedCall(infer) if bench.device.type == "cuda" else infer)
     parameters = sum(p.numel() for p in policy.parameters())

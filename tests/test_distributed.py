@@ -19,6 +19,7 @@ from puffer_phc import build
 from puffer_phc.config import Config
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
+from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.motion.file import save_motion_file
@@ -100,7 +101,7 @@ def shard_worker(rank: int, port: int, folder: Path) -> None:
     evaluator = build.Evaluator(config, motions, world)
     trainer = Trainer(config, env, policy, folder, Silent(), build.training_evaluation(evaluator, env), world)
     trainer.fit()
-    result = evaluator(policy.mean_action)
+    result = evaluator(Deterministic(policy, "float32"))
     scale = trainer._optimizer.rate / make_config(World(), folder).train.learning_rate
     torch.save({"own": motions.names, "all": list(result.names), "scale": float(scale)}, folder / f"shard{rank}.pt")
     world.close()

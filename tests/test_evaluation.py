@@ -65,9 +65,14 @@ class ArrangedSimulator(KinematicSimulator):
                 self.body.pos[row] += offset
 
 
+def oracle(simulator):
+    """The simulator's, as a policy that remembers nothing."""
+    return lambda observation, starts: simulator.oracle(observation)
+
+
 def _evaluate(num_envs, arranged=None, motions=None, clip_ids=None, **options):
     simulator = ArrangedSimulator(num_envs, arranged, **options)
-    return evaluate(simulator.oracle, simulator, motions or _motions(), EnvConfig(), clip_ids)
+    return evaluate(oracle(simulator), simulator, motions or _motions(), EnvConfig(), clip_ids)
 
 
 def _everything(result):
@@ -186,7 +191,7 @@ def test_summary_weights_frames_and_keeps_failures_out_of_the_figures_of_success
 def test_a_batch_ends_soon_after_everybody_has_failed():
     motions = _motions((300, 200))
     simulator = ArrangedSimulator(2, {(0, 4): None, (1, 20): None})
-    result = evaluate(simulator.oracle, simulator, motions, EnvConfig())
+    result = evaluate(oracle(simulator), simulator, motions, EnvConfig())
     assert result.played_frames.tolist() == [3, 19]
     assert simulator.num_steps <= 30
 
@@ -232,7 +237,7 @@ def test_a_policy_of_zeros_on_the_real_engine_gives_the_same_for_any_number_of_e
     results = []
     for num_envs in (1, 2, 5):
         simulator = MujocoCpuSimulator(num_envs, PhysicsOptions())
-        results.append(evaluate(lambda observation: torch.zeros(len(observation), 57), simulator, motions, EnvConfig()))
+        results.append(evaluate(lambda observation, starts: torch.zeros(len(observation), 57), simulator, motions, EnvConfig()))
         simulator.close()
     first = results[0]
     assert first.error_sums.isfinite().all()

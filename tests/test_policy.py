@@ -1,15 +1,21 @@
 """The policy network: size, heads, PufferLib's conventions, normaliser."""
 
+from typing import Type
+
 import pytest
 import torch
 
-from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.config import BaseConfig, Config
+from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
 from puffer_phc.learn.running_norm import RunningNorm, combine, moments
+from puffer_phc.resolve import resolve
+
+POLICIES = [PHCPolicy, LSTMActorPolicy, LSTMCriticPolicy]
 
 
-def small_policy(**options: object) -> PHCPolicy:
+def small_policy(kind: Type[PHCPolicy] = PHCPolicy, **options: object) -> PHCPolicy:
     torch.manual_seed(0)
-    return PHCPolicy(20, 7, layer_sizes=(16, 12), hidden_size=8, **options)  # type: ignore[arg-type]
+    return kind(20, 7, layer_sizes=(16, 12), hidden_size=8, recurrent_size=10, **options)  # type: ignore[arg-type]
 
 
 def test_original_dimensions_have_the_original_number_of_parameters() -> None:
@@ -19,32 +25,54 @@ def test_original_dimensions_have_the_original_number_of_parameters() -> None:
     assert policy.log_std.exp()[0].item() == pytest.approx(0.0550232, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind,parameters", [(LSTMActorPolicy, 13_534_278), (LSTMCriticPolicy, 16_197_702)])
+def test_recurrent_policies_have_the_original_number_of_parameters(kind: Type[PHCPolicy], parameters: int) -> None:
+    config = resolve(Config(base=BaseConfig(policy_name=kind.__name__)), torch.device("cuda"))
+    sizes, width = config.policy, config.rnn.hidden_size
+    policy = kind(934, 69, sizes.layer_sizes, sizes.hidden_size, sizes.critic_layer_sizes, width)
+    assert sum(p.numel() for p in policy.parameters() if p.requires_grad) == parameters
+
+
 def test_learned_noise_is_a_parameter() -> None:
     assert small_policy(learn_std=True).log_std.requires_grad
 
 
-def test_pufferlib_methods_agree_with_the_direct_ones() -> None:
+def test_pufferlib_methods_agree_with_the_direct_ones_without_memory() -> None:
     policy, observations = small_policy(), torch.randn(5, 20)
     distribution, value = policy.decode_actions(policy.encode_observations(observations))
-    mean, flat_value = policy.mean_and_value(observations)
+    mean, flat_value, _ = policy.act(observations, policy.no_memory(5))
     torch.testing.assert_close(distribution.mean, mean)
     torch.testing.assert_close(value.squeeze(-1), flat_value)
-    torch.testing.assert_close(policy.mean_action(observations), mean)
-    torch.testing.assert_close(policy.value(observations), flat_value)
+    torch.testing.assert_close(policy(observations)[0].mean, mean)
     assert distribution.stddev.shape == (5, 7) and value.shape == (5, 1)
 
 
-def test_untrained_means_are_near_zero() -> None:
-    mean, _ = small_policy().mean_and_value(torch.randn(50, 20))
+@pytest.mark.parametrize("kind", POLICIES)
+def test_parts_of_a_step_agree_with_the_whole(kind: Type[PHCPolicy]) -> None:
+    policy, observations = small_policy(kind), torch.randn(5, 20)
+    memory = torch.randn(5, policy.memory_size)
+    mean, value, after = policy.act(observations, memory)
+    acted, actors = policy.mean_action(observations, memory)
+    torch.testing.assert_close(acted, mean)
+    torch.testing.assert_close(policy.value(observations, memory), value)
+    torch.testing.assert_close(actors, memory if kind is LSTMCriticPolicy else after)
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_untrained_means_are_near_zero(kind: Type[PHCPolicy]) -> None:
+    policy = small_policy(kind)
+    mean, _, _ = policy.act(torch.randn(50, 20), policy.no_memory(50))
     assert mean.abs().max() < 0.1
 
 
-def test_actor_and_critic_share_no_gradient() -> None:
-    policy = small_policy()
-    _, values = policy.mean_and_value(torch.randn(5, 20))
+@pytest.mark.parametrize("kind", POLICIES)
+def test_actor_and_critic_share_no_gradient(kind: Type[PHCPolicy]) -> None:
+    policy = small_policy(kind)
+    _, values, _ = policy.act(torch.randn(5, 20), policy.no_memory(5))
     values.sum().backward()
-    assert policy.mean_head.weight.grad is None
-    assert policy.value_head.weight.grad is not None
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:
+            assert (parameter.grad is not None) == name.startswith(("critic", "value_head")), name
 
 
 def test_moments_combine_exactly() -> None:

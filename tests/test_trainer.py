@@ -173,7 +173,7 @@ def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
 def test_a_stop_in_an_evaluation_ends_it_and_it_comes_first_on_resuming(tmp_path: Path) -> None:
     def evaluate(policy: Any) -> Dict[str, float]:
         first.stop()
-        policy(torch.zeros(4, first.policy.observation_size))
+        policy(torch.zeros(4, first.policy.observation_size), torch.ones(4, dtype=torch.bool))
         raise AssertionError("the policy was to stop the evaluation")
 
     first = make_trainer(tmp_path, 6, evaluate, eval_interval=2)

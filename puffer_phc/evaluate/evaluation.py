@@ -32,6 +32,9 @@ _GLANCE_STEPS = 30
 
 _logger = logging.getLogger(__name__)
 
+Policy = Callable[[Tensor, Tensor], Tensor]
+"""From observations (N, O) and which rows (N,) bool begin an episode with them to actions (N, A), without chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
@@ -130,14 +133,14 @@ def merge(results: Sequence[EvaluationResult]) -> EvaluationResult:
 
 
 def evaluate(
-    policy: Callable[[Tensor], Tensor],
+    policy: Policy,
     simulator: Simulator,
     motions: MotionLibrary,
     config: EnvConfig,
     clip_ids: Optional[Sequence[int]] = None,
     compiled: bool = False,
 ) -> EvaluationResult:
-    """Play the clips ``clip_ids`` (default: all) with ``policy``, which maps observations (N, O) to actions (N, A) without chance.
+    """Play the clips ``clip_ids`` (default: all) with ``policy``.
 
     Clips of similar length play side by side, as many at a time as ``simulator`` has environments and a limited library has room for;
     the result does not depend on those numbers beyond what the policy's own arithmetic does. The simulator's state is overwritten, and a
@@ -199,11 +202,11 @@ def _no_clips(control_dt: float) -> EvaluationResult:
 
 
 @torch.no_grad()
-def _play(policy: Callable[[Tensor], Tensor], env: ImitationEnv, judge: "_Judge", num_steps: int) -> None:
+def _play(policy: Policy, env: ImitationEnv, judge: "_Judge", num_steps: int) -> None:
     """Play the batch until its longest clip ends or everybody has failed."""
     observation = env.reset()
     for step in range(1, num_steps + 1):
-        observation = env.step(policy(observation)).observation
+        observation = env.step(policy(observation, env.steps == 0)).observation
         if step % _GLANCE_STEPS == 0 and not judge.is_anyone_running():
             break
 

@@ -23,7 +23,7 @@ FORMAT = 2
 LATEST = "latest.pt"
 """The last checkpoint in a run's folder."""
 
-CRITIC_PREFIXES = ("critic.", "value_head.")
+CRITIC_PREFIXES = ("critic.", "critic_lstm.", "value_head.")
 """Names of the weights that only training needs."""
 
 CARRIED = ("iteration", "global_step", "rate_factor", "step_factor")

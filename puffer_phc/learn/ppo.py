@@ -51,13 +51,13 @@ class Losses(NamedTuple):
 
 
 def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """() the clipped surrogate over ``log_ratio`` (M,) and normalised ``advantages`` (M,)."""
+    """() the clipped surrogate over ``log_ratio`` (...,) and normalised ``advantages`` (...,)."""
     ratio = log_ratio.exp()
     return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + clip)).mean()
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clipped: bool, clip: float) -> Tensor:
-    """() mean squared error of ``values`` (M,), optionally the worse of it and of the step clipped to ±``clip``."""
+    """() mean squared error of ``values`` (...,), optionally the worse of it and of the step clipped to ±``clip``."""
     error = (values - returns).square()
     if not clipped:
         return error.mean()
@@ -76,7 +76,7 @@ def ppo_losses(
     bound: Tensor,
     weights: LossWeights,
 ) -> Losses:
-    """All losses of a minibatch of M samples; ``entropy`` and ``bound`` are scalars."""
+    """All losses of a minibatch of samples (...,), whatever their axes; ``entropy`` and ``bound`` are scalars."""
     log_ratio = new_log_prob - old_log_prob
     ratio = log_ratio.detach().exp()
     surrogate = policy_loss(log_ratio, advantages, weights.clip)

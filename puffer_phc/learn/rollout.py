@@ -1,13 +1,14 @@
 """T steps of N environments as device tensors, and the loop that fills them."""
 
 import contextlib
-from typing import Callable, Iterator, Protocol, Tuple
+from typing import Callable, Iterator, Optional, Protocol
 
 import torch
 from torch import Tensor
 
 from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
+from puffer_phc.learn.recurrent import forgotten
 from puffer_phc.randomness import EnvRandom
 
 
@@ -30,15 +31,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def deterministic(policy: PHCPolicy, precision: str) -> Callable[[Tensor], Tensor]:
-    """The policy without exploration, raw observations (N, O) to mean actions (N, A), in the precision of training."""
+class Deterministic:
+    """A policy without exploration, in the precision of training, and what it remembers of each row."""
+
+    def __init__(self, policy: PHCPolicy, precision: str) -> None:
+        self._policy, self._precision = policy, precision
+        self._memory: Optional[Tensor] = None
 
     @torch.no_grad()
-    def act(observations: Tensor) -> Tensor:
-        with autocast(precision, observations.device):
-            return policy.mean_action(observations)
-
-    return act
+    def __call__(self, observations: Tensor, starts: Tensor) -> Tensor:
+        """Mean actions (N, A) for raw observations (N, O); rows where ``starts`` (N,) bool is true begin an episode and forget the last."""
+        if self._memory is None or len(self._memory) != len(starts):
+            self._memory = self._policy.no_memory(len(starts))
+        with autocast(self._precision, observations.device):
+            mean, self._memory = self._policy.mean_action(observations, forgotten(self._memory, starts))
+        return mean
 
 
 class VectorEnv(Protocol):
@@ -64,17 +71,36 @@ class Rollout:
     """Tensors of one iteration, time first, allocated once.
 
     observations (T, N, O), actions (T, N, A), log_probs, values, rewards, dones, bootstraps, next_values (T, N) float32.
-    ``bootstraps`` are the values of final observations where an episode was truncated, else zero.
+    ``bootstraps`` are the values of final observations where an episode was truncated, else zero. ``starts`` (T, N) bool says which steps
+    are an episode's first. ``memories`` (T / L, N, W) is what the policy remembered at the first step of each segment of L steps; it knows
+    of the episodes that ended before, so that ``starts`` matters inside segments only.
     """
 
-    def __init__(self, num_steps: int, num_envs: int, observation_size: int, action_size: int, device: torch.device) -> None:
+    def __init__(self, num_steps: int, num_envs: int, segment_length: int, policy: PHCPolicy) -> None:
+        device = policy.log_std.device
+
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(num_steps, num_envs, *shape, device=device)
 
-        self.num_steps, self.num_envs = num_steps, num_envs
-        self.observations, self.actions = zeros(observation_size), zeros(action_size)
+        self.num_steps, self.num_envs, self.segment_length = num_steps, num_envs, segment_length
+        self.observations, self.actions = zeros(policy.observation_size), zeros(policy.action_size)
         self.log_probs, self.values, self.rewards = zeros(), zeros(), zeros()
         self.dones, self.bootstraps, self.next_values = zeros(), zeros(), zeros()
+        self.starts = zeros().bool()
+        self.memories = torch.zeros(num_steps // segment_length, num_envs, policy.memory_size, device=device)
+
+    @property
+    def num_segments(self) -> int:
+        """S, those of all environments."""
+        return self.num_steps // self.segment_length * self.num_envs
+
+    def rows(self, segments: Tensor) -> Tensor:
+        """Row indices (L, S) into tensors (T, N, ...) flattened to (T·N, ...): the steps of each of ``segments`` (S,), time first.
+
+        A segment is L steps of one environment. Segments are numbered as the rows of ``memories`` flattened to (T/L·N, W).
+        """
+        first = (segments // self.num_envs) * self.segment_length * self.num_envs + segments % self.num_envs
+        return first + torch.arange(self.segment_length, device=segments.device).unsqueeze(1) * self.num_envs
 
 
 class Collector:
@@ -87,12 +113,14 @@ class Collector:
         self._action = torch.zeros(num_envs, policy.action_size, device=device)
         self._log_prob, self._value = torch.zeros(num_envs, device=device), torch.zeros(num_envs, device=device)
         self._bootstrap = torch.zeros(num_envs, device=device)
+        self.memory = policy.no_memory(num_envs)
+        """(N, W) what the policy remembers of each row's episode so far."""
         self._waits_are_free = device.type == "cpu"
         self._decide: Callable[[], None] = self._sample_actions
-        self._judge: Callable[[], None] = self._value_truncated
+        self._conclude: Callable[[], None] = self._close_episodes
         if device.type == "cuda":
             self._decide = CapturedCall(self._sample_actions, [random.generator])
-            self._judge = CapturedCall(self._value_truncated)
+            self._conclude = CapturedCall(self._close_episodes)
 
     @torch.no_grad()
     def collect(self, reward_scale: float) -> None:
@@ -103,13 +131,15 @@ class Collector:
     def _collect(self, reward_scale: float) -> None:
         rollout, env = self.rollout, self.env
         for t in range(rollout.num_steps):
+            if t % rollout.segment_length == 0:
+                rollout.memories[t // rollout.segment_length].copy_(self.memory)
             self._decide()
             rollout.observations[t].copy_(env.observations)
             rollout.actions[t].copy_(self._action)
             rollout.log_probs[t].copy_(self._log_prob)
             rollout.values[t].copy_(self._value)
             env.step(self._action)
-            self._judge()
+            self._conclude()
             torch.mul(env.rewards, reward_scale, out=rollout.rewards[t])
             rollout.dones[t].copy_(env.terminals | env.truncations)
             rollout.bootstraps[t].copy_(self._bootstrap)
@@ -117,43 +147,28 @@ class Collector:
 
     def _sample_actions(self) -> None:
         with autocast(self._precision, self._device):
-            mean, value = self.policy.mean_and_value(self.env.observations)
+            mean, value, memory = self.policy.act(self.env.observations, self.memory)
         noise = self._random.normal(self.policy.action_size)
         torch.add(mean, self.policy.log_std.exp() * noise, out=self._action)
         self._log_prob.copy_(log_prob(mean, self.policy.log_std, self._action))
         self._value.copy_(value)
+        self.memory.copy_(memory)
 
-    def _value_truncated(self) -> None:
+    def _close_episodes(self) -> None:
+        """Value the final observations of truncated episodes, then forget what belongs to episodes that ended."""
         truncated = self.env.truncations
         if self._waits_are_free and not bool(truncated.any()):
             self._bootstrap.zero_()
-            return
-        with autocast(self._precision, self._device):
-            value = self.policy.value(self.env.final_observations)
-        self._bootstrap.copy_(torch.where(truncated, value, torch.zeros_like(value)))
+        else:
+            with autocast(self._precision, self._device):
+                value = self.policy.value(self.env.final_observations, self.memory)
+            self._bootstrap.copy_(torch.where(truncated, value, torch.zeros_like(value)))
+        self.memory.copy_(forgotten(self.memory, self.env.terminals | truncated))
 
     def _link_values(self) -> None:
         rollout = self.rollout
+        rollout.starts[1:].copy_(rollout.dones[:-1])
         with autocast(self._precision, self._device):
-            last = self.policy.value(self.env.observations)
+            last = self.policy.value(self.env.observations, self.memory)
         following = torch.cat((rollout.values[1:], last.unsqueeze(0)))
         rollout.next_values.copy_(torch.where(rollout.dones > 0, rollout.bootstraps, following))
-
-
-def segments(num_steps: int, num_envs: int, length: int, order: Tensor) -> Tensor:
-    """Row indices (S, length) into a time-first rollout flattened to (T·N,): runs of ``length`` steps of one environment.
-
-    ``order`` (S,) permutes the S = N · T / length segments.
-    """
-    starts = (order // num_envs) * length * num_envs + order % num_envs
-    return starts.unsqueeze(1) + torch.arange(length, device=order.device) * num_envs
-
-
-def flat(rollout: Rollout) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Observations (T·N, O), actions (T·N, A), log-probabilities and values (T·N,) as views."""
-    return (
-        rollout.observations.flatten(0, 1),
-        rollout.actions.flatten(0, 1),
-        rollout.log_probs.flatten(),
-        rollout.values.flatten(),
-    )

@@ -13,6 +13,7 @@ from torch import Tensor
 from puffer_phc.config import Config, TrainConfig, chosen
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import CheckpointError, TrainingError
+from puffer_phc.evaluate.evaluation import Policy
 from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import FlatAdam, LearningRate
@@ -28,15 +29,15 @@ from puffer_phc.learn.ppo import (
     normalized,
     ppo_losses,
 )
-from puffer_phc.learn.rollout import Collector, Rollout, autocast, deterministic, flat, segments
+from puffer_phc.learn.rollout import Collector, Deterministic, Rollout, autocast
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.reporter import Reporter
 
 logger = logging.getLogger(__name__)
 
-Evaluate = Callable[[Callable[[Tensor], Tensor]], Dict[str, float]]
-"""Takes a deterministic policy, observations (N, O) to actions (N, A), and returns the summary of an evaluation."""
+Evaluate = Callable[[Policy], Dict[str, float]]
+"""Takes a policy without exploration and returns the summary of an evaluation."""
 
 _METRIC_NAMES = {
     "total": "total_loss",
@@ -77,11 +78,11 @@ class Trainer:
         self._options = options = config.train
         num_envs, device = env.num_agents, policy.log_std.device
         self._batch_size = chosen(options.batch_size)
-        self._horizon = self._batch_size // num_envs
+        horizon = self._batch_size // num_envs
         total_envs = num_envs * self._world.size
         self.random = EnvRandom(options.seed + 1, num_envs, device, self._world.rank * num_envs, total_envs)
         self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + self._world.rank)
-        self._rollout = Rollout(self._horizon, num_envs, policy.observation_size, policy.action_size, device)
+        self._rollout = Rollout(horizon, num_envs, options.bptt_horizon, policy)
         self._collector = Collector(env, policy, self._rollout, self.random, options.precision)
         self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
         self._schedule = LearningRate(scaled_rate(options, self._world.size), options.lr_decay_rate, options.lr_decay_floor)
@@ -178,39 +179,46 @@ class Trainer:
     def _update(self, advantages: Tensor) -> Dict[str, Tensor]:
         """Several passes over the rollout; returns the means of the losses, on the device."""
         options, rollout = self._options, self._rollout
-        returns = (advantages + rollout.values).flatten()
-        normed = self._normalized(advantages).flatten()
+        returns = advantages + rollout.values
+        normed = self._normalized(advantages)
         self._optimizer.rate.copy_(self._schedule.at(self.iteration) * self._warm_up_factor() * self._rate_factor)
-        num_segments = rollout.num_steps * rollout.num_envs // options.bptt_horizon
         per_minibatch = chosen(options.minibatch_size) // options.bptt_horizon
         records: List[Tensor] = []
         for _ in range(options.update_epochs):
-            order = torch.randperm(num_segments, generator=self._shuffle, device=normed.device)
-            for picked in order.split(per_minibatch):
-                rows = segments(rollout.num_steps, rollout.num_envs, options.bptt_horizon, picked).flatten()
-                losses = self._losses(rows, normed, returns)
+            order = torch.randperm(rollout.num_segments, generator=self._shuffle, device=normed.device)
+            for segments in order.split(per_minibatch):
+                losses = self._losses(segments, normed, returns)
                 self._optimizer.backward(losses.total)
                 norm = self._optimizer.step()
                 records.append(torch.stack((*losses, norm)).detach())
         means = self._world.mean_(torch.stack(records).mean(0))
         figures = dict(zip((*Losses._fields, "grad_norm"), means))
-        figures["explained_variance"] = explained_variance(rollout.values.flatten(), returns)
+        figures["explained_variance"] = explained_variance(rollout.values, returns)
         self._adapt_rate(figures["approx_kl"])
         return figures
 
-    def _minibatch_losses(self, rows: Tensor, advantages: Tensor, returns: Tensor) -> Losses:
-        observations, actions, old_log_probs, old_values = flat(self._rollout)
+    def _minibatch_losses(self, segments: Tensor, advantages: Tensor, returns: Tensor) -> Losses:
+        """Losses of the steps of ``segments`` (S,); ``advantages`` and ``returns`` (T, N) are of the whole rollout.
+
+        One way for all policies: sequences (L, S), each from what the policy remembered at its first step.
+        """
+        rollout = self._rollout
+        rows = rollout.rows(segments)
+
+        def picked(tensor: Tensor) -> Tensor:
+            return tensor.flatten(0, 1)[rows]
+
         with autocast(self._options.precision, rows.device):
-            mean, values = self.policy.mean_and_value(observations[rows])
+            memories = rollout.memories.flatten(0, 1)[segments]
+            mean, values, _ = self.policy.unroll(picked(rollout.observations), memories, picked(rollout.starts))
         log_std = self.policy.log_std
-        new_log_probs = log_prob(mean, log_std, actions[rows])
         losses = ppo_losses(
-            new_log_probs,
-            old_log_probs[rows],
-            advantages[rows],
+            log_prob(mean, log_std, picked(rollout.actions)),
+            picked(rollout.log_probs),
+            picked(advantages),
             values,
-            old_values[rows],
-            returns[rows],
+            picked(rollout.values),
+            picked(returns),
             entropy(log_std),
             bound_loss(mean),
             self._weights,
@@ -243,7 +251,7 @@ class Trainer:
     def _run_evaluation(self) -> None:
         """Evaluate, unless a stop comes in between, which one process may heed at once: the evaluation then comes first on resuming."""
         if self._evaluate is not None:
-            act = deterministic(self.policy, self._options.precision)
+            act = Deterministic(self.policy, self._options.precision)
             try:
                 summary = self._evaluate(self._interrupted(act) if self._world.size == 1 else act)
             except _StoppedError:
@@ -252,11 +260,11 @@ class Trainer:
                 self._reporter.on_evaluation(self.global_step, summary)
         self._evaluation_due = False
 
-    def _interrupted(self, act: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def act_or_stop(observations: Tensor) -> Tensor:
+    def _interrupted(self, act: Policy) -> Policy:
+        def act_or_stop(observations: Tensor, starts: Tensor) -> Tensor:
             if self._stop_requested:
                 raise _StoppedError
-            return act(observations)
+            return act(observations, starts)
 
         return act_or_stop
 
@@ -309,6 +317,7 @@ class Trainer:
         return {
             "sampler": self.env.env.sampler.state_dict(),
             "env": self.env.snapshot(),
+            "memory": self._collector.memory.clone(),
             "random": self.random.generator.get_state(),
             "shuffle": self._shuffle.get_state(),
         }
@@ -337,8 +346,10 @@ class Trainer:
             self.random.generator.set_state(own["random"])
             self._shuffle.set_state(own["shuffle"])
             self.env.restore(own["env"])
+            self._collector.memory.copy_(own["memory"])
         else:
             self.env.reset()
+            self._collector.memory.zero_()
             self._tell("other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes")
 
 

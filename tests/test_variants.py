@@ -1,0 +1,142 @@
+"""Train, resume, evaluate, play, shrink and share work for every policy and every kind of reward."""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from variants import CPU, HORIZON, NUM_ENVS, VARIANTS, make_trainer, motion_file, small_config, weights
+
+from puffer_phc import build, play_mode
+from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
+from puffer_phc.learn.distributed import World
+from puffer_phc.main import main
+
+pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+@every_variant
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, variant: str) -> None:
+    whole = make_trainer(tmp_path, small_config(tmp_path, variant, 5))
+    whole.fit()
+    make_trainer(tmp_path, small_config(tmp_path, variant, 3)).fit()
+    checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
+    second = make_trainer(tmp_path, small_config(tmp_path, variant, 5))
+    load_policy(second.policy, checkpoint, "latest.pt")
+    assert checkpoint.trainer is not None
+    second.load_state(checkpoint.trainer)
+    assert second.global_step < whole.global_step
+    second.fit()
+    assert torch.equal(weights(second), weights(whole))
+    assert torch.equal(second._collector.memory, whole._collector.memory)
+
+
+@every_variant
+def test_the_update_begins_with_the_policy_that_acted(tmp_path: Path, variant: str) -> None:
+    """The ratio of the new to the old probability is one before the first step, whatever ended inside the segments."""
+    trainer = make_trainer(tmp_path, small_config(tmp_path, variant, 5))
+    trainer._collect()
+    trainer._take_in_observations()
+    trainer._collect()
+    assert trainer._rollout.starts.view(-1, trainer._rollout.segment_length, NUM_ENVS)[:, 1:].any()
+    losses = trainer._minibatch_losses(torch.arange(trainer._rollout.num_segments), trainer._rollout.rewards, trainer._rollout.values)
+    assert losses.approx_kl.abs() < 1e-5
+    assert losses.clip_fraction == 0.0
+    torch.testing.assert_close(losses.value, torch.zeros(()), atol=1e-6, rtol=0.0)
+
+
+@every_variant
+def test_every_mode(tmp_path: Path, variant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    motions = ["-m", motion_file(tmp_path)]
+    sizes = ["--env.num_envs", "4", "--train.batch_size", "64", "--policy.layer_sizes", "16", "--policy.hidden_size", "8"]
+    options = [*VARIANTS[variant], *sizes, "--rnn.hidden_size", "8", "--env.backend", "mujoco_cpu", "--train.data_dir", "runs"]
+    assert main([*options, *motions, "--train.total_timesteps", "192", "--train.eval_interval", "2", "--debug"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert main(["--resume", str(run), "--train.total_timesteps", "256", "--debug"]) == 0
+    latest = str(run / "latest.pt")
+    assert main(["--mode", "eval", "-c", latest, *motions, "--env.num_envs", "2", "--output", "whole", "--debug"]) == 0
+
+    import compact_checkpoint
+
+    monkeypatch.setattr(sys, "argv", ["compact_checkpoint.py", latest, "small.pt"])
+    assert compact_checkpoint.main() == 0
+    assert main(["--mode", "eval", "-c", "small.pt", *motions, "--env.num_envs", "2", "--output", "small", "--debug"]) == 0
+    whole, small = (json.loads(next(Path(folder).glob("*.json")).read_text()) for folder in ("whole", "small"))
+    assert small["eval/mpjpe_all"] == pytest.approx(whole["eval/mpjpe_all"], rel=0.05)
+    capsys.readouterr()
+    assert main(["--mode", "play", "-c", "small.pt", *motions, "--viewer", "none", "--play.num_envs", "2", "--debug"]) == 0
+    assert sorted(line.split(":")[0] for line in capsys.readouterr().out.splitlines()) == ["sway_0", "sway_1"]
+    assert main([*options, *motions, "--train.total_timesteps", "64", "--train.eval_interval", "0", "-c", "small.pt", "--debug"]) == 0
+
+
+@every_variant
+def test_a_played_episode_is_the_same_after_a_reset(tmp_path: Path, variant: str) -> None:
+    trainer = make_trainer(tmp_path, small_config(tmp_path, variant, 2))
+    with torch.no_grad():
+        trainer.policy.mean_head.weight.mul_(30.0)
+        trainer.policy.obs_norm.count.fill_(1.0)
+    trainer.save()
+    motions = build.load_motions(trainer.config, CPU)
+    session = play_mode.open_session(trainer.config, motions, tmp_path / "run" / "latest.pt", tmp_path, "none")
+
+    def played() -> torch.Tensor:
+        session.post("reset")
+        session.obey()
+        for _ in range(4):
+            session.step()
+        return session.frame().body_pos
+
+    assert torch.equal(played(), played())
+    assert session._act._memory is not None
+    assert bool(session._act._memory.any()) == (variant == "LSTMActorPolicy")
+    session.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def one_update(world: World, folder: Path, variant: str) -> Dict[str, Any]:
+    """Collect and update once, the whole batch in one minibatch, with this process's share of the environments."""
+    num_envs = NUM_ENVS // world.size
+    sizes = {"minibatch_size": num_envs * HORIZON, "update_epochs": 1}
+    trainer = make_trainer(folder, small_config(folder, variant, 5, num_envs, **sizes), world)
+    trainer._collect()
+    trainer._take_in_observations()
+    trainer._collect()
+    trainer._update(trainer._advantages())
+    return {"gradient": trainer._optimizer.gradient.clone(), "weights": weights(trainer), "memory": trainer._collector.memory}
+
+
+def worker(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = World.from_environment("cpu")
+    torch.save({variant: one_update(world, folder, variant) for variant in VARIANTS}, folder / f"rank{rank}.pt")
+    world.close()
+
+
+def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Path) -> None:
+    motion_file(tmp_path)
+    multiprocessing.spawn(worker, args=(free_port(), tmp_path), nprocs=2)
+    halves: List[Dict[str, Any]] = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    for variant in VARIANTS:
+        whole = one_update(World(), tmp_path, variant)
+        memories = torch.cat([half[variant]["memory"] for half in halves])
+        torch.testing.assert_close(memories, whole["memory"], rtol=1e-4, atol=1e-5)
+        for half in halves:
+            torch.testing.assert_close(half[variant]["gradient"], whole["gradient"], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(half[variant]["weights"], whole["weights"], rtol=1e-4, atol=1e-5)
+        assert torch.equal(halves[0][variant]["weights"], halves[1][variant]["weights"])
+        assert whole["gradient"].norm() > 1e-2

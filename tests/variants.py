@@ -1,0 +1,74 @@
+"""Every policy and reward option as a small trainer on the real engine, for tests that all of them have to pass."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from synthetic_motion import swaying_clip
+
+from puffer_phc import build
+from puffer_phc.config import Config
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.trainer import Trainer
+from puffer_phc.motion.file import save_motion_file
+from puffer_phc.resolve import resolve
+
+CPU = torch.device("cpu")
+NUM_ENVS, HORIZON = 4, 16
+
+VARIANTS: Dict[str, Tuple[str, ...]] = {
+    "PHCPolicy": (),
+    "LSTMActorPolicy": ("--policy-name", "LSTMActorPolicy"),
+    "LSTMCriticPolicy": ("--policy-name", "LSTMCriticPolicy"),
+}
+"""What each needs on the command line."""
+
+
+class Notes:
+    """A reporter that keeps the figures of the last iteration."""
+
+    def __init__(self) -> None:
+        self.metrics: Dict[str, float] = {}
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
+        self.metrics = metrics
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def motion_file(folder: Path) -> str:
+    path = folder / "motion.npz"
+    if not path.exists():
+        save_motion_file(path, [swaying_clip(40), swaying_clip(60, seed=1)])
+    return str(path)
+
+
+def small_config(folder: Path, variant: str, num_batches: int, num_envs: int = NUM_ENVS, **train: Any) -> Config:
+    batch = num_envs * HORIZON
+    sizes = {"batch_size": batch, "minibatch_size": batch // 4, "total_timesteps": NUM_ENVS * HORIZON * num_batches}
+    config = Config()
+    config = replace(
+        config,
+        base=replace(config.base, policy_name=variant),
+        env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=motion_file(folder)),
+        policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
+        rnn=replace(config.rnn, hidden_size=8),
+        train=replace(config.train, device="cpu", eval_interval=0, checkpoint_interval=0, **{**sizes, **train}),
+    )
+    return resolve(config, CPU)
+
+
+def make_trainer(folder: Path, config: Config, world: Optional[World] = None) -> Trainer:
+    motions = build.load_motions(config, CPU, world)
+    env = build.make_environment(config, motions, world)
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, CPU)
+    return Trainer(config, env, policy, folder / "run", Notes(), None, world)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([value.double().flatten() for value in trainer.policy.state_dict().values()])
