@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -99,6 +100,23 @@ def test_a_played_episode_is_the_same_after_a_reset(tmp_path: Path, variant: str
     assert session._act._memory is not None
     assert bool(session._act._memory.any()) == (variant == "LSTMActorPolicy")
     session.close()
+
+
+@pytest.mark.parametrize("variant", ["LSTMActorPolicy", "LSTMCriticPolicy"])
+def test_rows_whose_clip_leaves_the_device_forget_it(tmp_path: Path, variant: str) -> None:
+    config = small_config(tmp_path, variant, 1, motion_resample_interval=1)
+    config = replace(config, env=replace(config.env, max_resident_frames=61, termination_distance=100.0))
+    trainer = make_trainer(tmp_path, config)
+    moved = 0
+    for _ in range(6):
+        trainer._collect()
+        clips, memory = trainer.env.env.clip_ids.clone(), trainer._collector.memory.clone()
+        trainer._change_residents()
+        gone = trainer.env.env.clip_ids != clips
+        moved += int(gone.sum())
+        assert trainer._collector.memory[gone].abs().sum() == 0
+        assert torch.equal(trainer._collector.memory[~gone], memory[~gone])
+    assert moved > 0
 
 
 def free_port() -> int:

@@ -128,6 +128,10 @@ class Collector:
         with one_thread() if self._waits_are_free else contextlib.nullcontext():
             self._collect(reward_scale)
 
+    def forget(self, rows: Tensor) -> None:
+        """Drop what is remembered of ``rows`` (N,) bool, whose episodes ended since the last rollout."""
+        self.memory.copy_(forgotten(self.memory, rows))
+
     def _collect(self, reward_scale: float) -> None:
         rollout, env = self.rollout, self.env
         for t in range(rollout.num_steps):
@@ -163,7 +167,7 @@ class Collector:
             with autocast(self._precision, self._device):
                 value = self.policy.value(self.env.final_observations, self.memory)
             self._bootstrap.copy_(torch.where(truncated, value, torch.zeros_like(value)))
-        self.memory.copy_(forgotten(self.memory, self.env.terminals | truncated))
+        self.forget(self.env.terminals | truncated)
 
     def _link_values(self) -> None:
         rollout = self.rollout

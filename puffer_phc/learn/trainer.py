@@ -119,7 +119,7 @@ class Trainer:
             self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
             stopped = self._world.any(self._stop_requested)
             if due(self.iteration, self._options.motion_resample_interval) and not self.env.env.motions.is_whole:
-                self.env.change_residents()
+                self._change_residents()
             if self._evaluation_due and not stopped:
                 self._run_evaluation()
                 stopped = self._world.any(self._stop_requested)
@@ -156,6 +156,11 @@ class Trainer:
         """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
         self._collector.collect(1.0 - self._options.gamma)
         self.global_step += self._batch_size * self._world.size
+
+    def _change_residents(self) -> None:
+        """Bring other clips of a limited library onto the device; rows whose clip is gone begin a new episode."""
+        self.env.change_residents()
+        self._collector.forget(self.env.truncations)
 
     def _take_in_observations(self) -> None:
         observations = self._rollout.observations.flatten(0, 1)
