@@ -4,10 +4,10 @@ The bodies are drawn where MuJoCo's kinematics put them from the joint coordinat
 library lead. They coincide only where joint coordinates are read as rotation vectors on both sides.
 """
 
+import contextlib
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-import mujoco as _mujoco
 import numpy as np
 import torch
 
@@ -17,19 +17,14 @@ from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.state import Reference
-from puffer_phc.view.offscreen import open_context
-
-mujoco: Any = _mujoco
-"""Its stubs lack what is made at import."""
+from puffer_phc.view.mujoco_scene import mujoco
+from puffer_phc.view.offscreen import Canvas
 
 SPEEDS: Tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Relative to real time."""
 
 MARKER_RADIUS = 0.02
 MARKER_COLOUR = np.array([0.9, 0.1, 0.1, 1.0], dtype=np.float32)
-
-_MAX_SHAPES = 1000
-"""Room in a scene for one humanoid, its markers and the floor."""
 
 FRAME = 1.0 / 30.0
 """s that a single step goes on."""
@@ -189,14 +184,15 @@ class Puppet:
 
 def pictures(player: Player, puppet: Puppet, size: Tuple[int, int], fps: float, seconds: float) -> Iterator[np.ndarray]:
     """Pictures (height, width, 3) uint8 of ``seconds`` of the player's clip, ``fps`` a second, ``size`` = (width, height) pixels."""
-    camera, option = puppet.camera(), transparent()
-    with _Canvas(puppet.model, *size) as canvas:
+    camera = puppet.camera()
+    with contextlib.closing(Canvas(*size, board=puppet)) as canvas:
+        canvas.option.flags[:] = transparent().flags
         for _ in range(max(1, round(seconds * fps))):
             puppet.place(player.reference())
-            every = mujoco.mjtCatBit.mjCAT_ALL
-            mujoco.mjv_updateScene(puppet.model, puppet.data, option, None, camera, every, canvas.scene)
+            canvas.begin(camera)
             puppet.add_markers(canvas.scene)
-            yield canvas.picture()
+            canvas.draw(0, 0, *size)
+            yield canvas.read()
             player.advance(1.0 / fps)
 
 
@@ -205,34 +201,6 @@ def transparent() -> Any:
     option = mujoco.MjvOption()
     option.flags[mujoco.mjtVisFlag.mjVIS_TRANSPARENT] = True
     return option
-
-
-class _Canvas:
-    """A scene and the memory that it is drawn into, without a window."""
-
-    def __init__(self, model: Any, width: int, height: int) -> None:
-        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-        self._rectangle = mujoco.MjrRect(0, 0, width, height)
-        self._pixels = np.empty((height, width, 3), dtype=np.uint8)
-        self._gl = open_context(width, height)
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self.scene = mujoco.MjvScene(model, _MAX_SHAPES)
-
-    def picture(self) -> np.ndarray:
-        """The scene, drawn; top row first."""
-        self._gl.make_current()
-        mujoco.mjr_render(self._rectangle, self.scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
-        return self._pixels[::-1].copy()
-
-    def __enter__(self) -> "_Canvas":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()
 
 
 def show(player: Player) -> None:

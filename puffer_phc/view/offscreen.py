@@ -19,21 +19,27 @@ _FAST = {"samples": 0, "shadow_size": 1024}
 
 
 class Canvas:
-    """A picture of ``width`` × ``height`` pixels that scenes are drawn into, tile by tile."""
+    """A picture of ``width`` × ``height`` pixels that scenes are drawn into, tile by tile.
 
-    def __init__(self, width: int, height: int) -> None:
+    ``board`` has the MuJoCo ``model`` and ``data`` that scenes begin with: a floor and a sun, unless another is given.
+    """
+
+    def __init__(self, width: int, height: int, board: Any = None) -> None:
         self.width, self.height = width, height
         self._gl: Any = open_context(width, height)
-        self.board = Board(width, height, **_FAST) if is_software() else Board(width, height)
+        self.board = board or (Board(width, height, **_FAST) if is_software() else Board(width, height))
+        sizes = self.board.model.vis.global_
+        sizes.offwidth, sizes.offheight = width, height
         self._context = mujoco.MjrContext(self.board.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self.scene = mujoco.MjvScene(self.board.model, MAX_SHAPES)
-        self._option = mujoco.MjvOption()
+        self.option = mujoco.MjvOption()
+        """What is drawn of the board, and how."""
 
     def begin(self, camera: Any) -> None:
-        """Start a scene of the bare board as ``camera`` sees it; figures are added to ``scene``."""
+        """Start a scene of the board as ``camera`` sees it; figures are added to ``scene``."""
         every = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(self.board.model, self.board.data, self._option, None, camera, every, self.scene)
+        mujoco.mjv_updateScene(self.board.model, self.board.data, self.option, None, camera, every, self.scene)
 
     def draw(self, left: int, bottom: int, width: int, height: int) -> None:
         """Draw the scene into a rectangle of the picture, pixels."""
