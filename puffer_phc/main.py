@@ -20,12 +20,12 @@ from puffer_phc.config import Config, EnvConfig, chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError, PhcError
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.files import remove_parts
-from puffer_phc.learn.checkpoint import LATEST, Checkpoint, load_checkpoint
+from puffer_phc.learn.checkpoint import LATEST, Checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.learn.trainer import Trainer
-from puffer_phc.options import Arguments, parse_options
+from puffer_phc.options import Parsed, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
 from puffer_phc.report.metrics_log import MetricsLog
 from puffer_phc.report.several import Several
@@ -78,17 +78,15 @@ class Session(NamedTuple):
     checkpoint: Optional[Checkpoint]
 
 
-def open_session(arguments: Arguments) -> Session:
-    """Choose the device, settle automatic values and read the checkpoint, before anything expensive."""
+def open_session(arguments: Parsed) -> Session:
+    """Choose the device and settle automatic values, before anything expensive."""
     device = choose_device(arguments.sections())
     config = resolve(arguments.sections(), device)
-    path = arguments.checkpoint_path
-    checkpoint = load_checkpoint(path) if path is not None else None
     torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
     world = World.from_environment(device.type)
     if device.type == "cuda" and world.size > 1:
         device = torch.device("cuda", world.local_rank)
-    return Session(with_equal_limits(config, world), device, world, checkpoint)
+    return Session(with_equal_limits(config, world), device, world, arguments.checkpoint)
 
 
 def with_equal_limits(config: Config, world: World) -> Config:
@@ -97,7 +95,7 @@ def with_equal_limits(config: Config, world: World) -> Config:
     return dataclasses.replace(config, env=dataclasses.replace(config.env, max_resident_frames=frames))
 
 
-def train(arguments: Arguments) -> int:
+def train(arguments: Parsed) -> int:
     """Train a policy; the run's folder gets config.json, metrics.jsonl and checkpoints."""
     check_writable(Path(arguments.train.data_dir))
     for package in ("wandb",) * arguments.track + ("tensorboard",) * arguments.tensorboard:
@@ -130,7 +128,7 @@ def train(arguments: Arguments) -> int:
     return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
 
 
-def resumed_state(arguments: Arguments, session: Session) -> Optional[Dict[str, Any]]:
+def resumed_state(arguments: Parsed, session: Session) -> Optional[Dict[str, Any]]:
     """What ``--resume`` goes on from; None without it. Raises CheckpointError where the run's checkpoint has nothing of the kind."""
     if arguments.resume is None or session.checkpoint is None:
         return None
@@ -191,7 +189,7 @@ def again(words: List[str], motion_file: Optional[str] = None) -> str:
     return " ".join(shlex.quote(word) for word in program + words + ([] if is_default else ["-m", str(motion_file)]))
 
 
-def session_policy(session: Session, arguments: Arguments, observation_size: int, action_size: int) -> PHCPolicy:
+def session_policy(session: Session, arguments: Parsed, observation_size: int, action_size: int) -> PHCPolicy:
     """A new policy, with the weights of the session's checkpoint where there is one."""
     policy = build.make_policy(session.config, observation_size, action_size, session.device)
     if session.checkpoint is not None and arguments.checkpoint_path is not None:
@@ -199,7 +197,7 @@ def session_policy(session: Session, arguments: Arguments, observation_size: int
     return policy
 
 
-def evaluate(arguments: Arguments) -> int:
+def evaluate(arguments: Parsed) -> int:
     """Evaluate a checkpoint on every clip; writes the summary and the table by motion to ``--output``."""
     if arguments.checkpoint_path is None:
         raise ConfigError("--mode eval needs a checkpoint: -c FILE")
@@ -218,7 +216,7 @@ def evaluate(arguments: Arguments) -> int:
     return 0
 
 
-def play(arguments: Arguments) -> int:
+def play(arguments: Parsed) -> int:
     """Show a checkpoint's policy moving: in a window, on a web page, in a video."""
     from puffer_phc.play_mode import play as show  # viewers are loaded by those who watch
 
@@ -226,10 +224,10 @@ def play(arguments: Arguments) -> int:
         raise ConfigError("--mode play needs a checkpoint: -c FILE (a run's latest.pt; none comes along in sample_data)")
     check_writable(arguments.output)
     session = open_session(arguments)
-    return show(session.config, session.device, arguments.checkpoint_path, arguments.output)
+    return show(session.config, session.device, arguments.checkpoint_path, arguments.output, arguments.checkpoint)
 
 
-def not_yet(arguments: Arguments) -> int:
+def not_yet(arguments: Parsed) -> int:
     """The modes that this version does not have."""
     raise ConfigError(f"--mode {arguments.mode} comes in the next version; this one has train, eval and play")
 
@@ -259,7 +257,7 @@ def make_run_dir(session: Session) -> Path:
     return run_dir
 
 
-def make_reporter(arguments: Arguments, session: Session, run_dir: Path) -> Several:
+def make_reporter(arguments: Parsed, session: Session, run_dir: Path) -> Several:
     """Terminal, metrics.jsonl and the trackers that were asked for; on other processes than the first, nothing."""
     state = resumed_state(arguments, session)
     first_step = 0 if state is None else state["global_step"]
@@ -273,7 +271,7 @@ def make_reporter(arguments: Arguments, session: Session, run_dir: Path) -> Seve
     return Several(listeners, progress)
 
 
-def _trackers(arguments: Arguments, run_dir: Path, options: Dict[str, Any]) -> List[Reporter]:
+def _trackers(arguments: Parsed, run_dir: Path, options: Dict[str, Any]) -> List[Reporter]:
     trackers: List[Reporter] = []
     if arguments.track:
         trackers.append(Wandb(run_dir, arguments.wandb_project, options))
@@ -282,7 +280,7 @@ def _trackers(arguments: Arguments, run_dir: Path, options: Dict[str, Any]) -> L
     return trackers
 
 
-_MODES: Dict[str, Callable[[Arguments], int]] = {"train": train, "eval": evaluate, "play": play, "sweep": not_yet}
+_MODES: Dict[str, Callable[[Parsed], int]] = {"train": train, "eval": evaluate, "play": play, "sweep": not_yet}
 
 
 if __name__ == "__main__":

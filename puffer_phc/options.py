@@ -11,7 +11,7 @@ import difflib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import tyro
 from typing_extensions import Literal
@@ -20,6 +20,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from puffer_phc.config import Config
 from puffer_phc.errors import ConfigError
 from puffer_phc.resources import is_installed, resource_root
+
+if TYPE_CHECKING:
+    from puffer_phc.learn.checkpoint import Checkpoint
 
 ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "checkpoint_path", "viewer": "play.viewer"}
 """Short names on the command line."""
@@ -77,6 +80,14 @@ class Arguments(Config):
         return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
 
 
+@dataclass(frozen=True)
+class Parsed(Arguments):
+    """All options, and what they name that had to be read to know them."""
+
+    checkpoint: "Optional[Checkpoint]" = None
+    """The content of ``checkpoint_path``."""
+
+
 class Given(NamedTuple):
     """One option as a user wrote it."""
 
@@ -85,7 +96,7 @@ class Given(NamedTuple):
     """How an error message names its place."""
 
 
-def parse_options(argv: Sequence[str]) -> Arguments:
+def parse_options(argv: Sequence[str]) -> Parsed:
     """Every option with its effective value; prints the help and exits where ``argv`` asks for it.
 
     Raises ConfigError for names, values and files that are not usable, CheckpointError for a checkpoint that can't be read.
@@ -101,16 +112,15 @@ def parse_options(argv: Sequence[str]) -> Arguments:
     values.update(absolute(parse_values(read_ini(ini)), ini.parent))
     if own.get("resume") and own.get("checkpoint_path"):
         raise ConfigError("command line: --resume goes on from the run's own checkpoint, -c starts a new run from a checkpoint; give one")
-    if own.get("resume"):
-        own["checkpoint_path"] = newest_checkpoint(Path.cwd() / own["resume"])
-        values.update(checkpoint_values(own["checkpoint_path"], whole=True))
-    elif own.get("checkpoint_path"):
-        values.update(checkpoint_values(Path.cwd() / own["checkpoint_path"]))
+    checkpoint = None
+    if own.get("resume") or own.get("checkpoint_path"):
+        own["checkpoint_path"], checkpoint = named_checkpoint(own.get("checkpoint_path"), own.get("resume"))
+        values.update(checkpoint_values(checkpoint.config, whole=bool(own.get("resume"))))
     values.update(absolute(own, Path.cwd()))
     arguments = assemble(values)
     if wants_help:
         print_help(arguments)
-    return arguments
+    return Parsed(**vars(arguments), checkpoint=checkpoint)
 
 
 def option_types() -> Dict[str, Any]:
@@ -255,21 +265,21 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
     return anchored
 
 
-def newest_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint to go on from in a run's folder."""
-    from puffer_phc.learn.checkpoint import newest_in_run  # torch is slow to load, and most command lines name no checkpoint
+def named_checkpoint(path: Optional[Path], run_dir: Optional[Path]) -> "Tuple[Path, Checkpoint]":
+    """The checkpoint at ``path``, or the one to go on from in a run's folder."""
+    from puffer_phc.learn.checkpoint import load_checkpoint, load_newest  # torch is slow to load, and most command lines name none
 
-    return newest_in_run(run_dir)
+    if run_dir is not None:
+        return load_newest(Path.cwd() / run_dir)
+    assert path is not None, "one of the two is named"
+    return path, load_checkpoint(Path.cwd() / path)
 
 
-def checkpoint_values(path: Path, whole: bool = False) -> Dict[str, Any]:
-    """What a checkpoint says about its policy: the policy's sections and name, and ``POLICY_ENV_FIELDS``; never paths or sizes.
+def checkpoint_values(saved: Mapping[str, Mapping[str, Any]], whole: bool = False) -> Dict[str, Any]:
+    """What the options of a checkpoint say about its policy: its sections and name, and ``POLICY_ENV_FIELDS``; never paths or sizes.
 
-    ``whole``: everything that it says, to go on with its run.
+    ``whole``: everything that they say, to go on with its run.
     """
-    from puffer_phc.learn.checkpoint import load_checkpoint
-
-    saved = load_checkpoint(path).config
     known = [name for name in option_types() if name.startswith(("policy.", "rnn.")) or name == "base.policy_name"]
     known += [f"env.{name}" for name in POLICY_ENV_FIELDS]
     known = [name for name in option_types() if "." in name] if whole else known

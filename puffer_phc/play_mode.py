@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from rich.console import Console
@@ -13,7 +13,7 @@ from puffer_phc import build
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.errors import BackendError
-from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.play import Playlist, PlaySession
@@ -27,17 +27,22 @@ _NUM_ENVS = {"web": 16, "native": 4, "video": 4, "none": 16}
 _logger = logging.getLogger(__name__)
 
 
-def play(config: Config, device: torch.device, checkpoint: Path, output: Path) -> int:
-    """Show the policy of ``checkpoint`` as [play] asks; ``config`` is resolved. Files go to the folder ``output``."""
+def play(config: Config, device: torch.device, path: Path, output: Path, checkpoint: Optional[Checkpoint] = None) -> int:
+    """Show the policy of the checkpoint at ``path``, whose content is ``checkpoint`` where that was read before, as [play] asks.
+
+    ``config`` is resolved. Files go to the folder ``output``.
+    """
     viewer, reason = choose_viewer(config.play.viewer)
     show = _FRONT_ENDS[viewer]
     motions = build.load_motions(config, device)
     if reason:
         _logger.info("%s", reason)
-    return show(config, lambda: open_session(config, motions, checkpoint, output, viewer), output)
+    return show(config, lambda: open_session(config, motions, path, output, viewer, checkpoint), output)
 
 
-def open_session(config: Config, motions: MotionLibrary, checkpoint: Path, output: Path, viewer: str) -> PlaySession:
+def open_session(
+    config: Config, motions: MotionLibrary, path: Path, output: Path, viewer: str, checkpoint: Optional[Checkpoint] = None
+) -> PlaySession:
     """Environment, policy and session for a viewer."""
     options, device = config.play, motions.device
     num_envs = options.num_envs or (1 if options.clip and viewer in ("video", "none") else _NUM_ENVS[viewer])
@@ -45,9 +50,9 @@ def open_session(config: Config, motions: MotionLibrary, checkpoint: Path, outpu
     simulator = build.make_simulator(config.env, num_envs, device)
     env = ImitationEnv(simulator, motions, playlist, config.env, options.reset_distance or None)
 
-    def load(path: Path) -> PHCPolicy:
+    def load(path: Path, checkpoint: Optional[Checkpoint] = None) -> PHCPolicy:
         policy = build.make_policy(config, env.observation_size, env.action_size, device)
-        build.restore_policy(policy, load_checkpoint(path), path)
+        build.restore_policy(policy, checkpoint or load_checkpoint(path), path)
         return policy
 
     def record() -> Recorder:
@@ -55,7 +60,7 @@ def open_session(config: Config, motions: MotionLibrary, checkpoint: Path, outpu
         return VideoRecorder(path, config.video.width, config.video.height, 1.0 / env.control_dt)
 
     settings = Settings(sampled=not options.deterministic)
-    return PlaySession(env, load(checkpoint), playlist, checkpoint, load, record, settings, options.push_speed)
+    return PlaySession(env, load(path, checkpoint), playlist, path, load, record, settings, options.push_speed)
 
 
 Opener = Callable[[], PlaySession]

@@ -13,8 +13,8 @@ from puffer_phc.learn.checkpoint import (
     Checkpoint,
     compact,
     load_checkpoint,
+    load_newest,
     load_policy,
-    newest_in_run,
     save_checkpoint,
     save_in_run,
 )
@@ -132,16 +132,16 @@ def test_a_flipped_bit_anywhere_in_a_record_is_noticed(tmp_path: Path) -> None:
 def test_a_damaged_latest_gives_way_to_the_newest_whole_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for iteration in (1, 2, 3):
         save_in_run(tmp_path, make_checkpoint(make_policy()), iteration, keep=3)
-    assert newest_in_run(tmp_path) == tmp_path / "latest.pt"
+    assert load_newest(tmp_path)[0] == tmp_path / "latest.pt"
     for name in ("latest.pt", "model_00000003.pt"):
         (tmp_path / name).unlink()
         (tmp_path / name).write_bytes(b"half a file")
-    assert newest_in_run(tmp_path) == tmp_path / "model_00000002.pt"
+    assert load_newest(tmp_path)[0] == tmp_path / "model_00000002.pt"
     assert "latest.pt" in caplog.text and "model_00000002.pt" in caplog.text
     for path in tmp_path.iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match=r"latest\.pt' does not exist"):
-        newest_in_run(tmp_path)
+        load_newest(tmp_path)
 
 
 def test_latest_is_whole_where_the_file_system_has_no_second_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

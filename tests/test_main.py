@@ -101,6 +101,36 @@ def test_a_clip_too_long_for_the_device_is_refused(here, motion_file, capsys):
     assert not (here / "runs").exists()
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that torch reads."""
+    read, seen = torch.load, []
+
+    def counting(file, *arguments, **options):
+        seen.append(file)
+        return read(file, *arguments, **options)
+
+    monkeypatch.setattr(torch, "load", counting)
+    return seen
+
+
+def test_a_checkpoint_is_read_once(here, motion_file, reads):
+    run = [*TINY, "-m", str(motion_file), "--train.eval_interval", "0", "--train.data_dir", "runs"]
+    assert main([*run, "--train.total_timesteps", "64"]) == 0
+    assert not reads
+    (run_dir,) = (here / "runs").iterdir()
+    small = ["-m", str(motion_file), "--env.num_envs", "2"]
+    for words in (
+        ["--mode", "eval", "-c", str(run_dir / "latest.pt"), *small],
+        ["--mode", "play", "-c", str(run_dir / "latest.pt"), *small, "--viewer", "none", "--play.num_envs", "1"],
+        ["--resume", str(run_dir), "--train.total_timesteps", "128"],
+        [*run, "-c", str(run_dir / "latest.pt"), "--train.total_timesteps", "64"],
+    ):
+        reads.clear()
+        assert main(words) == 0
+        assert len(reads) == 1, words
+
+
 def test_training_goes_on_from_the_weights_of_a_checkpoint(here, motion_file):
     run = [*TINY, "-m", str(motion_file), "--train.total_timesteps", "64", "--train.eval_interval", "0"]
     assert main([*run, "--train.data_dir", "first"]) == 0

@@ -13,7 +13,7 @@ from synthetic_motion import swaying_clip
 from puffer_phc import build
 from puffer_phc.config import Config
 from puffer_phc.errors import TrainingError
-from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_policy, newest_in_run, save_checkpoint
+from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_newest, load_policy, save_checkpoint
 from puffer_phc.learn.trainer import Trainer, due
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.resolve import resolve
@@ -75,7 +75,7 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
 
 def resumed(folder: Path, num_batches: int, evaluate: Optional[Any] = None, **options: Any) -> Trainer:
     """A new trainer that has taken up the checkpoint in ``folder``."""
-    checkpoint = load_checkpoint(newest_in_run(folder / "run"))
+    checkpoint = load_newest(folder / "run")[1]
     trainer = make_trainer(folder, num_batches, evaluate, **options)
     load_policy(trainer.policy, checkpoint, "latest.pt")
     assert checkpoint.trainer is not None

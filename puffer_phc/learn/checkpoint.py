@@ -104,8 +104,8 @@ def _same_file(path: Path, other: Path) -> None:
     sync_folder(path.parent)
 
 
-def newest_in_run(run_dir: Path) -> Path:
-    """The newest whole checkpoint in a run's folder: ``latest.pt``, or where it is damaged the newest other one.
+def load_newest(run_dir: Path) -> "tuple[Path, Checkpoint]":
+    """The newest whole checkpoint in a run's folder, and its file: ``latest.pt``, or where it is damaged the newest other one.
 
     Raises ``CheckpointError`` where there is none.
     """
@@ -114,13 +114,13 @@ def newest_in_run(run_dir: Path) -> Path:
     first_error: Optional[CheckpointError] = None
     for path in (run_dir / LATEST, *sorted(run_dir.glob("model_*.pt"), reverse=True)):
         try:
-            load_checkpoint(path)
+            checkpoint = load_checkpoint(path)
         except CheckpointError as error:
             first_error = first_error or error
             continue
         if first_error is not None:
             logger.warning("%s; taking '%s' instead", first_error, path.name)
-        return path
+        return path, checkpoint
     raise first_error or CheckpointError(f"run folder '{run_dir}' has no checkpoint")
 
 
