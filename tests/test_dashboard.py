@@ -95,6 +95,19 @@ def test_the_picture_shows_progress_losses_rewards_evaluation_and_messages():
     assert "a run" in shown(target)
 
 
+def test_success_is_shown_once_under_each_meaning():
+    summary = {"eval/success_rate": 0.5, **SUMMARY}
+    screen, progress = console(is_terminal=False), Progress(10_000, Clock())
+    dashboard = Dashboard(console(is_terminal=True), "a run", progress)
+    dashboard.on_evaluation(4000, summary)
+    dashboard.close()
+    screen.print(dashboard.picture())
+    PlainLog(screen, "a run", progress).on_evaluation(4000, summary)
+    for name in ("success_rate_strict", "success_rate_relaxed"):
+        assert shown(screen).count(name) == 2
+    assert shown(screen).count("success_rate") == 4
+
+
 def test_headings_stand_in_the_picture_of_a_colour_terminal():
     """The bar is drawn in colours only, and must end its line there."""
     screen = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, color_system="truecolor")

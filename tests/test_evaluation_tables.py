@@ -80,10 +80,20 @@ def test_nothing_half_written_stays_behind(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(json, "dump", full_disk)
-    with pytest.raises(ConfigError, match=r"eval_summary_0307_1504\.json' cannot be written: No space left on device"):
+    with pytest.raises(ConfigError, match=r"eval_summary_0307_1504_2\.json' cannot be written: No space left on device"):
         write_results(_failures_only(), tmp_path, NOW)
     assert old.summary.read_text() == text
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in old)
+
+
+def test_evaluations_within_a_minute_do_not_overwrite_each_other(tmp_path):
+    first, second = write_results(_result(), tmp_path, NOW), write_results(_failures_only(), tmp_path, NOW)
+    assert second.summary.name == "eval_summary_0307_1504_2.json"
+    assert second.by_motion.name == "results_by_motion_0307_1504_2.tsv"
+    first.summary.unlink()
+    third = write_results(_failures_only(), tmp_path, NOW)
+    assert third.summary.name == "eval_summary_0307_1504_3.json"
+    assert first.by_motion.read_text() != third.by_motion.read_text() == second.by_motion.read_text()
 
 
 def test_output_folder_is_made_and_left_empty(tmp_path):

@@ -1,6 +1,7 @@
 """Evaluation results as files for machines (JSON, TSV) and as a table for the terminal."""
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -63,14 +64,21 @@ def write_results(result: EvaluationResult, folder: PathLike, now: Optional[date
     """Write ``eval_summary_<mmdd_HHMM>.json`` and ``results_by_motion_<mmdd_HHMM>.tsv`` into ``folder``.
 
     Each file appears whole or not at all. Figures that do not exist (no success, no frame) are null in the JSON and empty in the TSV.
-    The time is ``now`` (default: the present). Raises ConfigError if ``folder`` cannot be written.
+    The time is ``now`` (default: the present); a second evaluation within the minute gets ``_2`` behind it. Raises ConfigError if
+    ``folder`` cannot be written.
     """
     path = check_folder(folder)
-    stamp = (now or datetime.now()).strftime("%m%d_%H%M")
-    files = EvaluationFiles(path / f"eval_summary_{stamp}.json", path / f"results_by_motion_{stamp}.tsv")
+    files = _new_files(path, (now or datetime.now()).strftime("%m%d_%H%M"))
     _write_whole(files.summary, lambda stream: _write_summary(result, stream))
     _write_whole(files.by_motion, lambda stream: _write_motions(result, stream))
     return files
+
+
+def _new_files(folder: Path, stamp: str) -> EvaluationFiles:
+    """Names with ``stamp`` that no earlier evaluation has."""
+    stamps = itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2)))
+    candidates = (EvaluationFiles(folder / f"eval_summary_{name}.json", folder / f"results_by_motion_{name}.tsv") for name in stamps)
+    return next(files for files in candidates if not any(path.exists() for path in files))
 
 
 def motion_rows(result: EvaluationResult) -> List[Dict[str, Union[str, bool, int, float]]]:
