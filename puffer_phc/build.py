@@ -59,7 +59,7 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
     except ImportError as error:
         raise BackendError(
             f"backend '{env.backend}' can't be loaded here: {error}; the MuJoCo backends need Python 3.10 or newer, and mujoco_warp "
-            "x86-64 Linux or Windows: there is --env.backend mujoco_cpu"
+            "x86-64 Linux or Windows and pip install mujoco-warp warp-lang: there is --env.backend mujoco_cpu"
         ) from error
     raise BackendError(f"backend '{env.backend}' is not in this version; choose mujoco_cpu or mujoco_warp")
 

@@ -1,5 +1,6 @@
 """Automatic values: what suits the device, and the checks that need several options together."""
 
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -23,18 +24,26 @@ _GPU_LEARNING_RATE, _CPU_LEARNING_RATE = 2e-4, 5e-4
 _GPU_EVAL_INTERVAL, _CPU_EVAL_INTERVAL = 500, 25
 _GPU_CHECKPOINT_INTERVAL, _CPU_CHECKPOINT_INTERVAL = 500, 50
 _NUM_MINIBATCHES = 4
+WARP_INSTALLATION = "pip install 'mujoco-warp>=3.17,<4' warp-lang (x86-64 Linux or Windows, Python 3.10 or newer)"
+"""What a user does who wants the GPU's engine."""
 _MOTIONS_SHARE = 0.5
 """Of a GPU's free memory, for motions: simulation, networks and rollouts take the rest."""
+
+_logger = logging.getLogger(__name__)
 
 
 def choose_device(config: Config) -> torch.device:
     """The device of tensors and networks: ``train.device``, or CUDA where there is one and the backend can use it.
 
-    Raises ConfigError for a device that does not exist or that the backend cannot share.
+    Where everything is automatic and only the GPU's engine is missing, the CPU is taken, and a line says what to install. Raises
+    ConfigError for a device that does not exist or that the backend cannot share, BackendError for one whose engine is missing.
     """
     name, backend = config.train.device, config.env.backend
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() and backend != "mujoco_cpu" else "cpu"
+        if name == "cuda" and backend == "auto" and not has_warp():
+            _logger.warning("there is a CUDA device, but not its engine: this runs on the CPU; %s", WARP_INSTALLATION)
+            name = "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -43,11 +52,18 @@ def choose_device(config: Config) -> torch.device:
         raise ConfigError(f"train.device is {name!r}; choose auto, cpu, cuda or cuda:<number>")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"train.device is {name!r}, but there are {torch.cuda.device_count()} CUDA devices here; choose auto or cpu")
+    if backend == "auto" and device.type == "cuda" and not has_warp():
+        raise BackendError(f"train.device is {name!r}, but the engine for it is not installed; {WARP_INSTALLATION}")
     if backend == "mujoco_warp" and device.type == "cpu":
         raise BackendError("backend 'mujoco_warp' needs a CUDA device; use --env.backend mujoco_cpu, or auto")
     if backend == "mujoco_cpu" and device.type == "cuda":
         raise ConfigError(f"env.backend is 'mujoco_cpu' and train.device {name!r}: both must be on the same device; use --train.device cpu")
     return device
+
+
+def has_warp() -> bool:
+    """Whether MuJoCo Warp can be imported. Cheap: nothing is."""
+    return find_spec("mujoco_warp") is not None and find_spec("warp") is not None
 
 
 def resolve(config: Config, device: torch.device) -> Config:

@@ -132,6 +132,35 @@ def test_devices_that_cannot_be_used_are_refused(backend, device, kind):
         choose_device(Config(env=EnvConfig(backend=backend), train=TrainConfig(device=device)))
 
 
+@pytest.fixture
+def gpu_without_warp(monkeypatch):
+    """A CUDA device, as far as torch is asked, and no engine for it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("puffer_phc.resolve.find_spec", lambda name: None)
+
+
+def test_a_gpu_without_its_engine_is_left_alone_and_a_line_says_what_to_install(gpu_without_warp, caplog):
+    assert choose_device(Config()) == CPU
+    (record,) = caplog.records
+    assert "pip install 'mujoco-warp" in record.getMessage()
+    assert "\n" not in record.getMessage()
+    caplog.clear()
+    assert choose_device(Config(env=EnvConfig(backend="mujoco_cpu"))) == CPU
+    assert not caplog.records
+
+
+def test_a_gpu_that_was_asked_for_without_its_engine_is_an_error_that_says_what_to_install(gpu_without_warp):
+    with pytest.raises(BackendError, match=r"train\.device is 'cuda', but the engine for it is not installed; pip install 'mujoco-warp"):
+        choose_device(Config(train=TrainConfig(device="cuda")))
+
+
+def test_a_gpu_with_its_engine_is_taken(gpu_without_warp, monkeypatch, caplog):
+    monkeypatch.setattr("puffer_phc.resolve.find_spec", lambda name: object())
+    assert choose_device(Config()) == CUDA
+    assert not caplog.records
+
+
 def test_the_cpu_backend_chooses_the_cpu():
     assert choose_device(Config(env=EnvConfig(backend="mujoco_cpu"))) == CPU
 
