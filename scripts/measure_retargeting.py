@@ -35,6 +35,7 @@ from puffer_phc.motion.legs import LEGS, unit
 from puffer_phc.motion.recording import Recording
 from puffer_phc.motion.resample import resample
 from puffer_phc.motion.retarget import is_mid_stance, measure_performer
+from puffer_phc.motion.timeline import Timeline
 
 JOINTS = (
     *("L_Hip", "R_Hip", "L_Knee", "R_Knee", "L_Ankle", "R_Ankle", "L_Toe", "R_Toe", "Head"),
@@ -78,7 +79,7 @@ def _knees(positions: Tensor, local: Tensor, fps: float) -> "tuple[float, float]
     geometric: List[Tensor] = []
     coordinates: List[Tensor] = []
     for leg, other in (LEGS, LEGS[::-1]):
-        mask = is_mid_stance(positions, leg, other, fps)
+        mask = is_mid_stance(positions, leg, other, Timeline((len(positions),), fps))
         thigh, shin = unit(positions[:, leg.knee] - positions[:, leg.hip]), unit(positions[:, leg.ankle] - positions[:, leg.knee])
         geometric.append(torch.acos((thigh * shin).sum(-1).clamp(-1.0, 1.0))[mask])
         coordinates.append(rotations.to_rotation_vector(local[:, leg.knee])[:, 1][mask])

@@ -1,6 +1,6 @@
 """Forward kinematics of the humanoid and the height of its lowest point, in torch."""
 
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -90,15 +90,16 @@ _RADII = [_zonotope(body.shape)[1] for body in BODIES]
 """(B,) m."""
 
 
-def lowest_point(body_pos: Tensor, body_quat: Tensor) -> Tensor:
+def lowest_point(body_pos: Tensor, body_quat: Tensor, bodies: Sequence[int] = range(NUM_BODIES)) -> Tensor:
     """Height (..., B) in m of the lowest point of each body's collision shape; ``.amin(-1)`` is the humanoid's.
 
-    ``body_pos`` is (..., B, 3) m and ``body_quat`` (..., B, 4), world frame. Exact: a shape reaches as far down from its centre as its half
-    edges do, each whichever way it points, and its radius.
+    ``body_pos`` is (..., B, 3) m and ``body_quat`` (..., B, 4), world frame, of ``bodies``. Exact: a shape reaches as far down from its
+    centre as its half edges do, each whichever way it points, and its radius.
     """
     w, x, y, z = body_quat.unbind(-1)
     up = (2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y))
-    edges = torch.as_tensor(_ZONOTOPES, dtype=body_pos.dtype, device=body_pos.device)
+    edges = torch.as_tensor([_ZONOTOPES[body] for body in bodies], dtype=body_pos.dtype, device=body_pos.device)
     heights = [up[0] * edges[:, edge, 0] + up[1] * edges[:, edge, 1] + up[2] * edges[:, edge, 2] for edge in range(4)]
-    reach = heights[1].abs() + heights[2].abs() + heights[3].abs() + torch.as_tensor(_RADII, dtype=body_pos.dtype, device=body_pos.device)
+    radii = torch.as_tensor([_RADII[body] for body in bodies], dtype=body_pos.dtype, device=body_pos.device)
+    reach = heights[1].abs() + heights[2].abs() + heights[3].abs() + radii
     return body_pos[..., 2] + heights[0] - reach

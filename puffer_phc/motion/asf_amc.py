@@ -8,15 +8,16 @@ A length unit is ``length`` inches⁻¹: metres = value · 0.0254 / length. AMC 
 import logging
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.hierarchy import Components, Place, ancestors, moved, product, stacked, turned
+from puffer_phc.motion.number_text import Words
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
 CMU_FPS = 120.0
@@ -52,8 +53,8 @@ BONE_OF_BODY: Dict[str, Tuple[str, str]] = {
 }
 """For each body: the CMU bone that starts at its joint, and the one whose rotation it takes (the forearm turns at ``wrist``)."""
 
-_AXES = {"rx": 0, "ry": 1, "rz": 2}
-_POSITIONS = {"tx": 0, "ty": 1, "tz": 2}
+_AXES = ("rx", "ry", "rz")
+_POSITIONS = ("tx", "ty", "tz")
 
 
 class Bone(NamedTuple):
@@ -245,8 +246,7 @@ def _frame_layout(body: str, skeleton: AsfSkeleton, where: str) -> Tuple[Tuple[s
 
 def _frame_values(body: str, layout: Tuple[Tuple[str, int], ...], where: str) -> np.ndarray:
     """(F, columns) numbers, the frame number dropped."""
-    words = body.split()
-    values = _columns(words, layout)
+    values = _columns(Words(body.encode("ascii", "replace")), layout)
     if values is not None:
         return values
     starts = list(_FRAME_NUMBER.finditer(body))
@@ -256,23 +256,23 @@ def _frame_values(body: str, layout: Tuple[Tuple[str, int], ...], where: str) ->
     raise MotionFileError(f"{where}: {_first_defect(body, layout)}")
 
 
-def _columns(words: List[str], layout: Tuple[Tuple[str, int], ...]) -> Optional[np.ndarray]:
+def _columns(words: Words, layout: Tuple[Tuple[str, int], ...]) -> Optional[np.ndarray]:
     """(F, columns) from the words of all frames, or None if they are not all alike; whole columns at a time, to be fast."""
     width = 1 + sum(1 + count for _, count in layout)
-    if not words or len(words) % width:
+    if not len(words) or len(words) % width:
         return None
-    columns: List[List[str]] = []
+    numbers: List[int] = []
     place = 1
     for name, count in layout:
-        if set(words[place::width]) != {name}:
+        if not words.are(name, slice(place, None, width)):
             return None
-        columns += [words[place + offset :: width] for offset in range(1, count + 1)]
+        numbers += range(place + 1, place + 1 + count)
         place += 1 + count
+    places = np.arange(0, len(words), width)[:, None] + np.array(numbers)
     try:
-        values = np.array(columns, dtype=np.float64)
+        return words.numbers(places.reshape(-1)).reshape(places.shape)
     except ValueError:
         return None
-    return np.ascontiguousarray(values.T)
 
 
 def _are_numbers(words: List[str]) -> bool:
@@ -306,60 +306,74 @@ def _first_defect(body: str, layout: Tuple[Tuple[str, int], ...]) -> str:
     return f"frame {frame} has {len(seen)} of {len(layout)} bones; is the file cut off?"
 
 
-def _fixed_axis_rotation(angles: Tensor) -> Tensor:
-    """The rotation (..., 4) about fixed x, then y, then z by ``angles`` (..., 3) in radians."""
-    half = 0.5 * angles
-    (cx, cy, cz), (sx, sy, sz) = half.cos().unbind(-1), half.sin().unbind(-1)
-    return torch.stack(
-        (
-            cx * cy * cz + sx * sy * sz,
-            sx * cy * cz - cx * sy * sz,
-            cx * sy * cz + sx * cy * sz,
-            cx * cy * sz - sx * sy * cz,
-        ),
-        dim=-1,
-    )
+class _Columns(NamedTuple):
+    """The columns of one bone over all frames, by their names (tx … rz)."""
+
+    values: Dict[str, Tensor]
+    """Each (F,), as written."""
+    cosines: Dict[str, Tensor]
+    sines: Dict[str, Tensor]
+    """Of half the angle."""
 
 
-def _angles(values: Tensor, dof: Tuple[str, ...], scale: float) -> Tensor:
-    """(F, 3) angles about x, y, z in radians from the columns of one bone; axes that it lacks are zero."""
-    angles = values.new_zeros(len(values), 3)
-    for column, name in enumerate(dof):
-        if name in _AXES:
-            angles[:, _AXES[name]] = values[:, column] * scale
-    return angles
-
-
-def _pose(skeleton: AsfSkeleton, motion: AmcMotion) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
-    """World start (F, 3) m and world rotation (F, 4) of each bone, in the file's axes, by name."""
-    is_degrees = skeleton.is_degrees if motion.is_degrees is None else motion.is_degrees
-    unit = float(np.pi / 180.0) if is_degrees else 1.0
-    columns: Dict[str, Tensor] = {}
+def _columns_of(motion: AmcMotion, dofs: Mapping[str, Tuple[str, ...]], unit: float) -> Dict[str, _Columns]:
+    """The columns of each bone; ``unit`` is one of the file's angles in radians."""
+    values = torch.from_numpy(np.ascontiguousarray(motion.values.T))
+    cosines, sines = (0.5 * unit * values).cos(), (0.5 * unit * values).sin()
+    columns: Dict[str, _Columns] = {}
     begin = 0
     for name, count in motion.layout:
-        columns[name] = torch.from_numpy(np.ascontiguousarray(motion.values[:, begin : begin + count]))
+        parts = (dict(zip(dofs[name], array[begin : begin + count])) for array in (values, cosines, sines))
+        columns[name] = _Columns(*parts)
         begin += count
-    root = columns["root"]
-    start = root.new_zeros(len(root), 3)
-    for column, name in enumerate(skeleton.root_order):
-        if name in _POSITIONS:
-            start[:, _POSITIONS[name]] = root[:, column] * skeleton.metres
-    orientation = _fixed_axis_rotation(torch.from_numpy(skeleton.root_axis_degrees * np.pi / 180.0))
-    starts, quats, ends = (
-        {"root": start},
-        {"root": rotations.multiply(_fixed_axis_rotation(_angles(root, skeleton.root_order, unit)), orientation)},
-        {"root": start},
-    )
+    return columns
+
+
+def _turned(quat: Components, columns: _Columns) -> Components:
+    """``quat`` ⊗ the rotation about fixed x, then y, then z that a bone's columns say."""
+    for axis, name in ((2, "rz"), (1, "ry"), (0, "rx")):
+        if name in columns.cosines:
+            quat = turned(quat, axis, columns.cosines[name], columns.sines[name])
+    return quat
+
+
+def _fixed_axis_rotation(degrees: np.ndarray) -> Tuple[float, ...]:
+    """The rotation wxyz about fixed x, then y, then z by three angles."""
+    quat: Components = tuple(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64).unbind(0))
+    for axis in (2, 1, 0):
+        half = torch.tensor(0.5 * degrees[axis] * np.pi / 180.0, dtype=torch.float64)
+        quat = turned(quat, axis, half.cos(), half.sin())
+    return tuple(float(part) for part in quat)
+
+
+def _root_place(skeleton: AsfSkeleton, columns: _Columns) -> Place:
+    """The root over time, in m."""
+    zero = torch.zeros_like(next(iter(columns.values.values())))
+    position = tuple(columns.values.get(name, zero) * skeleton.metres for name in _POSITIONS)
+    turn = _turned((zero + 1.0, zero, zero, zero), columns)
+    return Place(position, product(turn, _fixed_axis_rotation(skeleton.root_axis_degrees)))
+
+
+def _places(skeleton: AsfSkeleton, motion: AmcMotion) -> Dict[str, Place]:
+    """Where each bone that the humanoid needs begins, in m, and its world rotation, in the file's axes, by name."""
+    is_degrees = skeleton.is_degrees if motion.is_degrees is None else motion.is_degrees
+    bones = {bone.name: bone for bone in skeleton.bones}
+    dofs = {**{name: bone.dof for name, bone in bones.items()}, "root": skeleton.root_order}
+    columns = _columns_of(motion, dofs, float(np.pi / 180.0) if is_degrees else 1.0)
+    needed = ancestors(skeleton.parents, [name for pair in BONE_OF_BODY.values() for name in pair])
+    places = {"root": _root_place(skeleton, columns["root"])}
     for bone in skeleton.bones:
-        parent = skeleton.parents[bone.name]
-        quat = quats[parent]
+        if bone.name not in needed:
+            continue
+        name = skeleton.parents[bone.name]
+        parent = places[name]
+        start = parent.position if name == "root" else moved(parent, bones[name].vector.tolist())
+        quat = parent.quat
         if bone.name in columns and bone.dof:
-            frame = _fixed_axis_rotation(torch.from_numpy(bone.axis_degrees * np.pi / 180.0))
-            turn = _fixed_axis_rotation(_angles(columns[bone.name], bone.dof, unit))
-            quat = rotations.multiply(quat, rotations.multiply(rotations.multiply(frame, turn), rotations.conjugate(frame)))
-        starts[bone.name], quats[bone.name] = ends[parent], quat
-        ends[bone.name] = ends[parent] + rotations.rotate(quat, torch.from_numpy(bone.vector))
-    return starts, quats
+            frame = _fixed_axis_rotation(bone.axis_degrees)
+            quat = product(_turned(product(quat, frame), columns[bone.name]), (frame[0], *(-part for part in frame[1:])))
+        places[bone.name] = Place(start, quat)
+    return places
 
 
 def _rest_positions(skeleton: AsfSkeleton) -> Tensor:
@@ -397,11 +411,11 @@ def load_amc(path: Path, skeleton_path: Optional[Path] = None, fps: float = CMU_
         raise MotionFileError(
             f"skeleton '{Path(skeleton.path).name}': bones {', '.join(lacking)} are missing; only CMU's bone names are known"
         )
-    starts, quats = _pose(skeleton, read_amc(path, skeleton))
+    places = _places(skeleton, read_amc(path, skeleton))
     recording = Recording(
         name=path.stem,
-        positions=to_upright(torch.stack([starts[BONE_OF_BODY[body][0]] for body in BODY_NAMES], dim=1)).float(),
-        quats=quats_to_upright(torch.stack([quats[BONE_OF_BODY[body][1]] for body in BODY_NAMES], dim=1)).float(),
+        positions=to_upright(stacked([places[BONE_OF_BODY[body][0]].position for body in BODY_NAMES])).float(),
+        quats=quats_to_upright(stacked([places[BONE_OF_BODY[body][1]].quat for body in BODY_NAMES])).float(),
         rest=_rest_positions(skeleton).float(),
         fps=fps,
         skeleton=skeleton.path,

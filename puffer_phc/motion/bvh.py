@@ -18,6 +18,8 @@ from torch import Tensor
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.hierarchy import Components, Place, moved, product, stacked, turned
+from puffer_phc.motion.number_text import numbers
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
 _ROTATIONS = {"xrotation": 0, "yrotation": 1, "zrotation": 2}
@@ -220,7 +222,7 @@ def _values(text: str, joints: Sequence[Joint], frames: int, where: str) -> np.n
     """(F, columns) numbers of the motion part."""
     columns = sum(len(joint.channels) for joint in joints)
     try:
-        values = np.array(text.split(), dtype=np.float64)
+        values = numbers(text)
     except ValueError as error:
         raise MotionFileError(f"{where}: {error}") from None
     if len(values) != frames * columns or frames == 0:
@@ -292,37 +294,34 @@ def choose_map(motion: BvhMotion, where: str) -> JointMap:
     raise MotionFileError(f"{where}: its joints fit none of the built-in maps ({known}); write a joint map and name it with --map")
 
 
-def _turns(joint: Joint, values: Tensor) -> Optional[Tensor]:
-    """The joint's rotation (F, 4) in its parent's frame; None if it has no rotation channels."""
-    quat = None
-    for index, channel in enumerate(joint.channels):
+def _turned(quat: Components, joint: Joint, cosines: Tensor, sines: Tensor) -> Components:
+    """``quat`` ⊗ the joint's own rotation, from cosines and sines (columns, F) of half the angles."""
+    for column, channel in enumerate(joint.channels, start=joint.column):
         if channel in _ROTATIONS:
-            half = values[:, joint.column + index] * (0.5 * np.pi / 180.0)
-            turn = torch.zeros(len(values), 4, dtype=values.dtype)
-            turn[:, 0], turn[:, 1 + _ROTATIONS[channel]] = half.cos(), half.sin()
-            quat = turn if quat is None else rotations.multiply(quat, turn)
+            quat = turned(quat, _ROTATIONS[channel], cosines[column], sines[column])
     return quat
 
 
-def _pose(joints: Sequence[Joint], values: Tensor, needed: "set[int]") -> Tuple[Dict[int, Tensor], Dict[int, Tensor]]:
-    """World positions (F, 3), file units, and rotations (F, 4) of the joints in ``needed``, which holds all their ancestors."""
-    positions: Dict[int, Tensor] = {}
-    quats: Dict[int, Tensor] = {}
-    identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=values.dtype).expand(len(values), 4)
+def _places(joints: Sequence[Joint], values: np.ndarray, needed: "set[int]") -> Dict[int, Place]:
+    """World positions, in file units, and rotations over the frames ``values`` of the joints in ``needed``, which holds all their ancestors."""
+    columns = torch.from_numpy(np.ascontiguousarray(values.T))
+    half = columns * (0.5 * np.pi / 180.0)
+    cosines, sines = half.cos(), half.sin()
+    zero = columns.new_zeros(columns.shape[1])
+    places: Dict[int, Place] = {}
     for index in sorted(needed):
         joint = joints[index]
-        offset = torch.tensor(joint.offset, dtype=values.dtype).repeat(len(values), 1)
-        moved = [(_POSITIONS[name], joint.column + i) for i, name in enumerate(joint.channels) if name in _POSITIONS]
-        for axis, column in moved if joint.parent < 0 else []:
-            offset[:, axis] = values[:, column]
-        turn = _turns(joint, values)
         if joint.parent < 0:
-            positions[index], quats[index] = offset, identity if turn is None else turn
-            continue
-        parent = quats[joint.parent]
-        positions[index] = positions[joint.parent] + rotations.rotate(parent, offset)
-        quats[index] = parent if turn is None else rotations.multiply(parent, turn)
-    return positions, quats
+            offset = [zero + value for value in joint.offset]
+            for column, channel in enumerate(joint.channels, start=joint.column):
+                if channel in _POSITIONS:
+                    offset[_POSITIONS[channel]] = columns[column]
+            position, quat = tuple(offset), (zero + 1.0, zero, zero, zero)
+        else:
+            parent = places[joint.parent]
+            position, quat = moved(parent, joint.offset), parent.quat
+        places[index] = Place(position, _turned(quat, joint, cosines, sines))
+    return places
 
 
 def _with_offsets(joints: Sequence[Joint], joint_map: JointMap) -> Tuple[Joint, ...]:
@@ -357,16 +356,17 @@ def load_bvh(path: Path, joint_map: Optional[JointMap] = None, fps: Optional[flo
     places = [_index(index, joint_map.joints[body], joint_map, where) for body in BODY_NAMES]
     turners = [_index(index, joint_map.turns.get(body, joint_map.joints[body]), joint_map, where) for body in BODY_NAMES]
     needed = _with_ancestors(joints, places + turners)
-    values = torch.from_numpy(motion.values)
+    values = motion.values
     rest_values = values[:1] * 0.0 if joint_map.rest_frame is None else values[joint_map.rest_frame : joint_map.rest_frame + 1]
-    rest, rest_quats = _pose(joints, rest_values, needed)
-    positions, quats = _pose(joints, values[joint_map.skip_frames :], needed)
-    relative = [rotations.multiply(quats[i], rotations.conjugate(rest_quats[i])) for i in turners]
-    rest_places = torch.cat([rest[i] for i in places]) * joint_map.metres
+    rest = _places(joints, rest_values, needed)
+    moving = _places(joints, values[joint_map.skip_frames :], needed)
+    inverses = {turner: rotations.conjugate(torch.cat(rest[turner].quat)).tolist() for turner in set(turners)}
+    relative = [product(moving[turner].quat, inverses[turner]) for turner in turners]
+    rest_places = stacked([rest[place].position for place in places])[0] * joint_map.metres
     recording = Recording(
         name=path.stem,
-        positions=to_upright(torch.stack([positions[i] for i in places], dim=1) * joint_map.metres).float(),
-        quats=quats_to_upright(torch.stack(relative, dim=1)).float(),
+        positions=to_upright(stacked([moving[place].position for place in places]) * joint_map.metres).float(),
+        quats=quats_to_upright(stacked(relative)).float(),
         rest=to_upright(rest_places).float(),
         fps=fps or motion.fps,
         skeleton=f"{joint_map.name} {_signature(joints)}",

@@ -6,7 +6,7 @@ carried over the straight ones.
 """
 
 import math
-from typing import NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES
 from puffer_phc.motion.legs import smoothstep, unit
 from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.resample import continuous, smooth, thinned
+from puffer_phc.motion.resample import continuous
+from puffer_phc.motion.timeline import Timeline
 
 START_SECONDS = 0.25
 """s: converters put T-poses before a clip, and filters blend them into it; at most this much is cut at either end."""
@@ -80,15 +81,20 @@ def joint_speeds(quats: Tensor, fps: float) -> Tensor:
     return rotations.angle(rotations.multiply(rotations.conjugate(quats[:-1]), quats[1:])) * fps
 
 
+def _jumps(recording: Recording, frames: slice) -> List[int]:
+    """The steps, counted from the first of ``frames``, in which a joint or the pelvis moves as nobody does."""
+    is_jump = (joint_speeds(recording.quats[frames], recording.fps) > START_SPEED).any(-1)
+    is_jump |= recording.positions[frames, 0, 2].diff().abs() > START_HEIGHT
+    return is_jump.nonzero().flatten().tolist()
+
+
 def trim_ends(recording: Recording) -> Recording:
-    """The recording without the frames at either end that jump into or out of it."""
-    is_jump = (joint_speeds(recording.quats, recording.fps) > START_SPEED).any(-1)
-    is_jump |= recording.positions[:, 0, 2].diff().abs() > START_HEIGHT
-    reach = min(max(1, int(START_SECONDS * recording.fps)), len(is_jump) // 4)
-    first = is_jump[:reach].nonzero().flatten()
-    last = is_jump[len(is_jump) - reach :].nonzero().flatten()
-    begin = int(first[-1]) + 1 if len(first) else 0
-    end = len(is_jump) - reach + int(last[0]) + 1 if len(last) else len(is_jump) + 1
+    """The take without the frames at either end that jump into or out of it."""
+    frames = len(recording.positions)
+    reach = min(max(1, int(START_SECONDS * recording.fps)), (frames - 1) // 4)
+    first, last = _jumps(recording, slice(0, reach + 1)), _jumps(recording, slice(frames - 1 - reach, frames))
+    begin = first[-1] + 1 if first else 0
+    end = frames - reach + last[0] if last else frames
     return recording._replace(positions=recording.positions[begin:end], quats=recording.quats[begin:end])
 
 
@@ -120,9 +126,10 @@ def _wrap(angles: Tensor) -> Tensor:
     return torch.remainder(angles + math.pi, 2.0 * math.pi) - math.pi
 
 
-def _unwrap(angles: Tensor) -> Tensor:
-    """The same angles (F,) without jumps of 2π."""
-    return torch.cat((angles[:1], angles[:1] + _wrap(angles.diff()).cumsum(0)))
+def _unwrap(angles: Tensor, timeline: Timeline) -> Tensor:
+    """The same angles (F,) without jumps of 2π within a take."""
+    takes = [angles[span] for span in timeline.spans()]
+    return torch.cat([torch.cat((take[:1], take[:1] + _wrap(take.diff()).cumsum(0))) for take in takes])
 
 
 def _flip_costs(twist: Tensor, flexion: Tensor) -> Tensor:
@@ -162,15 +169,16 @@ def _unflip(twist: Tensor, flexion: Tensor, fps: float) -> Tensor:
 
 def steady_twist(recording: Recording, limb: Limb) -> Recording:
     """The recording with the upper bone of a limb turned about its length to the twist that its bent frames show."""
+    timeline = recording.timeline
     flexion = _flexion(recording.positions, limb)
     raw = _twist(recording, limb)
-    twist = _unflip(raw, flexion, recording.fps) if limb.is_leg else raw
+    twist = torch.cat([_unflip(raw[span], flexion[span], recording.fps) for span in timeline.spans()]) if limb.is_leg else raw
     known = smoothstep(flexion, *BENT)
-    weight = known + 1e-3
-    sigma = TWIST_SECONDS * recording.fps
-    carried = torch.atan2(smooth(weight * twist.sin(), sigma), smooth(weight * twist.cos(), sigma))
+    weight = (known + 1e-3)[:, None]
+    sums = timeline.smooth(weight * torch.stack((twist.sin(), twist.cos()), dim=1), TWIST_SECONDS * recording.fps)
+    carried = torch.atan2(sums[:, 0], sums[:, 1])
     steady = carried + known * _wrap(twist - carried)
-    steady = smooth(_unwrap(steady), SETTLING_SECONDS * recording.fps)
+    steady = timeline.smooth(_unwrap(steady, timeline), SETTLING_SECONDS * recording.fps)
     correction = _wrap(steady - raw)
     bone = unit(recording.rest[limb.lower] - recording.rest[limb.upper])
     turn = rotations.from_rotation_vector(correction[:, None] * bone)
@@ -179,17 +187,18 @@ def steady_twist(recording: Recording, limb: Limb) -> Recording:
     return recording._replace(quats=quats)
 
 
-def _mended_bends(bends: Tensor, fps: float) -> Tensor:
+def _mended_bends(bends: Tensor, timeline: Timeline) -> Tensor:
     """Hand rotation vectors (F, 3) with those that are too large or change too fast replaced by the ones around them."""
     size = bends.norm(dim=-1)
     speed = torch.zeros_like(size)
-    step = bends.diff(dim=0).norm(dim=-1) * fps
+    step = timeline.steps(bends).norm(dim=-1) * timeline.fps
     speed[1:], speed[:-1] = step, torch.maximum(speed[:-1], step)
     trust = ((1.0 - smoothstep(size, HAND_BEND, 1.5 * HAND_BEND)) * (1.0 - smoothstep(speed, *HAND_SPEED)))[:, None]
     limited = bends * (HAND_BEND / size.clamp_min(HAND_BEND))[:, None]
     weight = trust + 1e-3
-    around = smooth(weight * limited, HAND_SECONDS * fps) / smooth(weight, HAND_SECONDS * fps)
-    return smooth(torch.lerp(around, limited, trust), 0.02 * fps)
+    sums = timeline.smooth(torch.cat((weight * limited, weight), dim=1), HAND_SECONDS * timeline.fps)
+    around = sums[:, :3] / sums[:, 3:]
+    return timeline.smooth(torch.lerp(around, limited, trust), 0.02 * timeline.fps)
 
 
 def mend_hands(recording: Recording) -> Recording:
@@ -202,14 +211,13 @@ def mend_hands(recording: Recording) -> Recording:
         is_back = (rotations.rotate(local, arm) * arm).sum(-1, keepdim=True) < 0
         half_turn = local.new_tensor([0.0, 0.0, 0.0, 1.0]).expand_as(local)
         bends = rotations.to_rotation_vector(torch.where(is_back, rotations.multiply(local, half_turn), local))
-        mended = rotations.from_rotation_vector(_mended_bends(bends, recording.fps))
+        mended = rotations.from_rotation_vector(_mended_bends(bends, recording.timeline))
         quats[:, wrist] = quats[:, hand] = rotations.multiply(quats[:, elbow], mended)
     return recording._replace(quats=quats)
 
 
 def clean(recording: Recording) -> Recording:
-    """The recording, at 60 frames per second or a little more, with everything mended that can be told from the motion alone."""
-    recording = thinned(trim_ends(recording))
+    """The recording with everything mended that can be told from the motion alone."""
     for limb in LIMBS:
         recording = steady_twist(recording, limb)
     recording = mend_hands(recording)

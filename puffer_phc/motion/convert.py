@@ -16,8 +16,8 @@ from puffer_phc.motion.bvh import JointMap, load_bvh
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
-from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.retarget import measure_performer, retarget
+from puffer_phc.motion.recording import Recording, joinable
+from puffer_phc.motion.retarget import MOST_FRAMES, Performer, measure_performer, retarget_all
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +171,28 @@ def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List
                 clips.append(import_deepmimic(source.path)._replace(name=source.name))
             else:
                 recordings.append(load_recording(source, options))
-        except MotionFileError as error:
-            dropped.append(Dropped(source.name, "unreadable", str(error)))
-        except Exception as error:  # A file that nobody has thought of must not end a conversion of thousands.
-            logger.debug("unexpected error in %s", source.path, exc_info=True)
-            dropped.append(Dropped(source.name, "unreadable", f"{type(error).__name__}: {error}"))
+        except Exception as error:
+            dropped.append(_failure(source.name, error))
     return clips, recordings, dropped
+
+
+def _failure(name: str, error: Exception) -> Dropped:
+    """A file or clip that an error ends; a file that nobody has thought of must not end a conversion of thousands."""
+    if isinstance(error, MotionFileError):
+        return Dropped(name, "unreadable", str(error))
+    logger.debug("unexpected error in %s", name, exc_info=error)
+    return Dropped(name, "unreadable", f"{type(error).__name__}: {error}")
+
+
+def _retarget_group(takes: Sequence[Recording], performer: Performer, licence: str) -> Tuple[List[Clip], List[Dropped]]:
+    """Takes that may be joined as clips: all at once, or one by one where one of them fails."""
+    try:
+        return retarget_all(takes, performer, licence), []
+    except Exception as error:
+        if len(takes) == 1:
+            return [], [_failure(takes[0].name, error)]
+    results = [_retarget_group([take], performer, licence) for take in takes]
+    return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
 
 
 def _retarget_all(recordings: Sequence[Recording], options: Options) -> Tuple[List[Clip], List[Dropped]]:
@@ -184,14 +200,14 @@ def _retarget_all(recordings: Sequence[Recording], options: Options) -> Tuple[Li
     performers: Dict[str, List[Recording]] = defaultdict(list)
     for recording in recordings:
         performers[recording.skeleton].append(recording)
-    measured = {skeleton: measure_performer(group) for skeleton, group in performers.items()}
     clips: List[Clip] = []
     dropped: List[Dropped] = []
-    for recording in recordings:
-        try:
-            clips.append(retarget(recording, measured[recording.skeleton], options.licence))
-        except MotionFileError as error:
-            dropped.append(Dropped(recording.name, "unreadable", str(error)))
+    for takes in performers.values():
+        performer = measure_performer(takes)
+        for group in joinable(takes, MOST_FRAMES):
+            converted, failed = _retarget_group(group, performer, options.licence)
+            clips += converted
+            dropped += failed
     return clips, dropped
 
 

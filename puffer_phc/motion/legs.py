@@ -12,7 +12,7 @@ from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS
-from puffer_phc.motion.resample import smooth
+from puffer_phc.motion.timeline import Timeline
 
 FULL_REACH = 0.9995
 """Share of the straight leg that is ever used: beyond it the knee's angle answers infinitely fast to a change of distance."""
@@ -208,18 +208,18 @@ def _ankle_angles(toe_direction: Tensor, axes: Tuple[Tensor, Tensor, Tensor]) ->
     return torch.stack((stretch, torch.asin((toe * left).sum(-1).clamp(-1.0, 1.0))), dim=1)
 
 
-def _trust(angles: Tensor) -> Tensor:
+def _trust(angles: Tensor, timeline: Timeline) -> Tensor:
     """(F, 1) from 0 to 1, how far ankle angles (F, 2) are within an ankle's range and speed."""
     stretch, side = angles.unbind(1)
     outside = torch.maximum(ANKLE_RANGE[0] - stretch, stretch - ANKLE_RANGE[1]).clamp_min(side.abs() - MAX_ANKLE_TURN)
     steps = torch.zeros_like(side)
-    step = (angles[1:] - angles[:-1]).norm(dim=1)
+    step = timeline.steps(angles).norm(dim=1)
     steps[1:] = step
     steps[:-1] = torch.maximum(steps[:-1], step)
     return ((1.0 - smoothstep(outside, 0.0, 0.3)) * (1.0 - smoothstep(steps, *ANKLE_STEP)))[:, None]
 
 
-def possible_toe_direction(toe_direction: Tensor, shin: Tensor, hinge: Tensor) -> Tensor:
+def possible_toe_direction(toe_direction: Tensor, shin: Tensor, hinge: Tensor, timeline: Timeline) -> Tensor:
     """Ankle-to-toe directions (F, 3) that an ankle can have; ``shin`` points from ankle to knee and ``hinge`` to the left (F, 3 each).
 
     Captured feet jump and turn round when markers are lost; such frames take their angles from the frames around them.
@@ -228,9 +228,10 @@ def possible_toe_direction(toe_direction: Tensor, shin: Tensor, hinge: Tensor) -
     left = unit(hinge - (hinge * up).sum(-1, keepdim=True) * up)
     forward = rotations.cross(left, up)
     captured = _ankle_angles(toe_direction, (up, left, forward))
-    trust = _trust(captured)
+    trust = _trust(captured, timeline)
     weight = trust + 1e-3
     limited = torch.stack((captured[:, 0].clamp(*ANKLE_RANGE), captured[:, 1].clamp(-MAX_ANKLE_TURN, MAX_ANKLE_TURN)), dim=1)
-    around = smooth(weight * limited, ANKLE_FRAMES) / smooth(weight, ANKLE_FRAMES)
-    stretch, side = smooth(torch.lerp(around, limited, trust), 0.6)[..., None].unbind(1)
+    sums = timeline.smooth(torch.cat((weight * limited, weight), dim=1), ANKLE_FRAMES)
+    around = sums[:, :2] / sums[:, 2:]
+    stretch, side = timeline.smooth(torch.lerp(around, limited, trust), 0.6)[..., None].unbind(1)
     return side.cos() * (stretch.cos() * up + stretch.sin() * forward) + side.sin() * left

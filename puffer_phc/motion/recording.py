@@ -3,13 +3,14 @@
 Importers (``asf_amc``, ``bvh``) end here and the retargeting starts here, so that neither knows of the other.
 """
 
-from typing import NamedTuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES
+from puffer_phc.motion.timeline import Timeline
 
 
 class Recording(NamedTuple):
@@ -30,6 +31,37 @@ class Recording(NamedTuple):
     """Clips with the same text share one performer, hence one scale."""
     source: str
     """Where the clip comes from."""
+    lengths: Tuple[int, ...] = ()
+    """Frames of each take, where several of one performer lie one after the other; empty for a single take."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """Takes and frame rate."""
+        return Timeline(self.lengths or (len(self.positions),), self.fps)
+
+
+def joined(takes: Sequence[Recording]) -> Recording:
+    """All takes of one performer, of one frame rate and rest pose, as one recording, so that they are worked on at once."""
+    return takes[0]._replace(
+        positions=torch.cat([take.positions for take in takes]),
+        quats=torch.cat([take.quats for take in takes]),
+        lengths=tuple(len(take.positions) for take in takes),
+    )
+
+
+def joinable(takes: Sequence[Recording], most_frames: int) -> List[List[Recording]]:
+    """The takes in groups that may be joined, in order, each of at most ``most_frames`` frames unless it is a single take."""
+    groups: List[List[Recording]] = []
+    frames = 0
+    for take in takes:
+        last = groups[-1][-1] if groups else take
+        fits = (take.skeleton, take.fps) == (last.skeleton, last.fps) and torch.equal(take.rest, last.rest)
+        frames += len(take.positions)
+        if not groups or not fits or frames > most_frames:
+            groups.append([])
+            frames = len(take.positions)
+        groups[-1].append(take)
+    return groups
 
 
 def to_upright(vectors: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ to the scaled ankles (``legs``), lifted or lowered so that soles neither sink no
 joints with the captured rotations as prior (``upper_body``): the humanoid's trunk is longer than a performer's.
 """
 
-from typing import NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
 from puffer_phc import rotations
-from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations, lowest_point
+from puffer_phc.humanoid.kinematics import local_rotations, lowest_point
+from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import OFFSETS
-from puffer_phc.motion.cleaning import clean
+from puffer_phc.motion.cleaning import clean, trim_ends
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.legs import (
     LEG_LENGTH,
@@ -30,8 +31,9 @@ from puffer_phc.motion.legs import (
     solve_foot,
     solve_leg,
 )
-from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.resample import resample, smooth
+from puffer_phc.motion.recording import Recording, joinable, joined
+from puffer_phc.motion.resample import resample, thinned
+from puffer_phc.motion.timeline import Timeline
 from puffer_phc.motion.upper_body import fit_upper_body
 
 CUTOFF = 0.016
@@ -76,6 +78,9 @@ SURVEY_FPS = 15.0
 CONTACT_SPEED = 0.5
 """m/s: a sole that is faster than this carries nothing."""
 
+MOST_FRAMES = 1 << 16
+"""Captured frames that are worked on at once: enough for the work to outweigh the calls, few enough for memory."""
+
 
 class Performer(NamedTuple):
     """What all clips of one performer share."""
@@ -87,9 +92,10 @@ class Performer(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """Where the floor is for a clip and by how much each foot must move for it."""
+    """Where the floor is and by how much each foot must move for it."""
 
-    height: float
+    height: Tensor
+    """(F,) m, the same for all frames of a take."""
     lifts: Tensor
     """(F, 2) m, left and right ankle, upwards."""
 
@@ -99,15 +105,26 @@ def leg_reach(recording: Recording) -> Tensor:
     return torch.cat([(recording.positions[:, leg.ankle] - recording.positions[:, leg.hip]).norm(dim=-1) for leg in LEGS])
 
 
-def is_mid_stance(positions: Tensor, leg: Leg, other: Leg, fps: float) -> Tensor:
+class Steps(NamedTuple):
+    """What the capture says of a leg, whatever the height of the floor."""
+
+    hinge: Tensor
+    """(F, 3) the knee's axis."""
+    toe_direction: Tensor
+    """(F, 3) from ankle to toe."""
+    resting: Tensor
+    """(F,) 1 where the foot rests, 0 where it moves."""
+
+
+def is_mid_stance(positions: Tensor, leg: Leg, other: Leg, timeline: Timeline) -> Tensor:
     """(F,) whether ``leg`` carries a walking body: its ankle rests under the moving pelvis and the ``other`` one is in the air.
 
     ``positions`` (F, B, 3) m are those of the joints of a performer or of the humanoid.
     """
     pelvis, ankle = positions[:, 0], positions[:, leg.ankle]
-    velocity = torch.gradient(pelvis, spacing=1.0 / fps, dim=0)[0][:, :2]
+    velocity = timeline.velocity(pelvis)[:, :2]
     speed = velocity.norm(dim=-1)
-    ankle_speed = torch.gradient(ankle, spacing=1.0 / fps, dim=0)[0].norm(dim=-1)
+    ankle_speed = timeline.velocity(ankle).norm(dim=-1)
     ahead = ((ankle - pelvis)[:, :2] * velocity).sum(-1) / speed.clamp_min(0.1)
     is_walking = (speed > WALKING_SPEEDS[0]) & (speed < WALKING_SPEEDS[1])
     is_under = (ankle_speed < 0.3) & (ahead.abs() < 0.1)
@@ -118,7 +135,7 @@ def _stance_reach(recording: Recording) -> Tensor:
     """(n,) m, hip-to-ankle distances in mid-stance of walking."""
     positions = recording.positions
     reaches = [
-        (positions[:, leg.ankle] - positions[:, leg.hip]).norm(dim=-1)[is_mid_stance(positions, leg, other, recording.fps)]
+        (positions[:, leg.ankle] - positions[:, leg.hip]).norm(dim=-1)[is_mid_stance(positions, leg, other, recording.timeline)]
         for leg, other in (LEGS, LEGS[::-1])
     ]
     return torch.cat(reaches)
@@ -144,7 +161,7 @@ def _flat_pitches(recording: Recording) -> Tensor:
     pitches = []
     for leg in LEGS:
         positions = recording.positions
-        velocity = torch.gradient(positions[:, [leg.ankle, leg.toe]], spacing=1.0 / recording.fps, dim=0)[0]
+        velocity = recording.timeline.velocity(positions[:, [leg.ankle, leg.toe]])
         hinge = knee_hinge(recording.quats, recording.rest, leg)
         level = torch.zeros(len(positions), 1)
         pitch = foot_pitch(captured_foot(positions[:, leg.toe] - positions[:, leg.ankle], hinge, level, recording.rest, leg))
@@ -154,7 +171,7 @@ def _flat_pitches(recording: Recording) -> Tensor:
 
 def measure_performer(recordings: Sequence[Recording]) -> Performer:
     """Scale and foot of the performer of ``recordings``; their rates are lowered first, so that a set of hours is measured in seconds."""
-    sparse = [resample(recording, SURVEY_FPS) for recording in recordings]
+    sparse = [resample(joined(group), SURVEY_FPS) for group in joinable(recordings, MOST_FRAMES)]
     pitches = torch.cat([_flat_pitches(recording) for recording in sparse])
     return Performer(_scale(sparse), float(pitches.median()) if len(pitches) >= STANCE_FRAMES else 0.0)
 
@@ -166,35 +183,47 @@ def _pelvis_position(targets: Tensor, pelvis: Tensor) -> Tensor:
     return targets[:, hips].mean(1) - rotations.rotate(pelvis, middle.expand(len(targets), 3))
 
 
-def _solve_legs(quats: Tensor, root: Tensor, targets: Tensor, recording: Recording, performer: Performer, floor: Floor) -> Tensor:
+def _steps(recording: Recording, targets: Tensor) -> List[Steps]:
+    """What the capture says of each leg."""
+    timeline = recording.timeline
+    steps = []
+    for leg in LEGS:
+        hinge = knee_hinge(recording.quats, recording.rest, leg)
+        toe, shin = (targets[:, end] - targets[:, leg.ankle] for end in (leg.toe, leg.knee))
+        fastest = timeline.velocity(targets[:, [leg.ankle, leg.toe]]).norm(dim=-1).amax(-1)
+        resting = timeline.smooth(1.0 - smoothstep(fastest, *RESTING_SPEEDS), 1.0)
+        steps.append(Steps(hinge, possible_toe_direction(toe, shin, hinge, timeline), resting))
+    return steps
+
+
+def _solve_legs(quats: Tensor, root: Tensor, targets: Tensor, rest: Tensor, steps: Sequence[Steps], performer: Performer, floor: Floor) -> Tensor:
     """World rotations (F, B, 4) with those of both legs replaced."""
     quats = quats.clone()
-    for side, leg in enumerate(LEGS):
-        ankle = targets[:, leg.ankle] + floor.lifts[:, side, None] * root.new_tensor([0.0, 0.0, 1.0])
-        hip = _hips(root, quats[:, 0], leg)
-        hinge = knee_hinge(recording.quats, recording.rest, leg)
-        toe_direction = possible_toe_direction(
-            targets[:, leg.toe] - targets[:, leg.ankle], targets[:, leg.knee] - targets[:, leg.ankle], hinge
-        )
-        velocity = torch.gradient(targets[:, [leg.ankle, leg.toe]], spacing=1.0 / recording.fps, dim=0)[0]
-        resting = smooth(1.0 - smoothstep(velocity.norm(dim=-1).amax(-1), *RESTING_SPEEDS), 1.0)
+    up = root.new_tensor([0.0, 0.0, 1.0])
+    for side, (leg, step) in enumerate(zip(LEGS, steps)):
+        ankle = targets[:, leg.ankle] + floor.lifts[:, side, None] * up
         lifted = smoothstep(targets[:, leg.toe, 2] + floor.lifts[:, side] - floor.height, *NEAR_FLOOR)
         quats[:, leg.ankle], quats[:, leg.toe] = solve_foot(
-            toe_direction, hinge, lifted, resting, performer.flat_pitch, recording.rest, leg
+            step.toe_direction, step.hinge, lifted, step.resting, performer.flat_pitch, rest, leg
         )
-        quats[:, leg.hip], quats[:, leg.knee] = solve_leg(hip, ankle, hinge, leg)
+        quats[:, leg.hip], quats[:, leg.knee] = solve_leg(_hips(root, quats[:, 0], leg), ankle, step.hinge, leg)
     return quats
 
 
 def _soles(root: Tensor, quats: Tensor) -> Tensor:
-    """(F, 2) m, height of the lowest point of each foot."""
-    positions, world = forward_kinematics(root, local_rotations(quats))
-    heights = lowest_point(positions, world)
-    return torch.stack([torch.minimum(heights[:, leg.ankle], heights[:, leg.toe]) for leg in LEGS], dim=1)
+    """(F, 2) m, height of the lowest point of each foot, from world rotations (F, B, 4)."""
+    soles = []
+    for leg in LEGS:
+        places = [_hips(root, quats[:, 0], leg)]
+        for body, child in ((leg.hip, leg.knee), (leg.knee, leg.ankle), (leg.ankle, leg.toe)):
+            places.append(places[-1] + rotations.rotate(quats[:, body], torch.as_tensor(OFFSETS[child], dtype=root.dtype).expand_as(root)))
+        feet = [leg.ankle, leg.toe]
+        soles.append(lowest_point(torch.stack(places[2:], dim=1), quats[:, feet], feet).amin(-1))
+    return torch.stack(soles, dim=1)
 
 
 def _floor_height(soles: Tensor, speeds: Tensor) -> float:
-    """m: the level of soles (F, 2) at rest, from the frames in which the lower foot hardly moves."""
+    """m: the level of soles (F, 2) of one take at rest, from the frames in which the lower foot hardly moves."""
     lowest, foot = soles.min(dim=1)
     speed = speeds.gather(1, foot[:, None])[:, 0]
     still = lowest[speed < CONTACT_SPEED]
@@ -203,22 +232,24 @@ def _floor_height(soles: Tensor, speeds: Tensor) -> float:
     return float(near.median())
 
 
-def _lifts(soles: Tensor, speeds: Tensor, height: float, fps: float) -> Tensor:
+def _floor_heights(soles: Tensor, speeds: Tensor, timeline: Timeline) -> Tensor:
+    """(F,) m, the floor of each take."""
+    heights = [_floor_height(soles[span], speeds[span]) for span in timeline.spans()]
+    return soles.new_tensor(heights).repeat_interleave(torch.tensor(timeline.lengths))
+
+
+def _lifts(soles: Tensor, speeds: Tensor, height: Tensor, timeline: Timeline) -> Tensor:
     """(F, 2) m to add to the ankles: resting soles come to the floor, sunk ones out of it, smoothly in time."""
-    above = soles - height
+    above = soles - height[:, None]
     resting = (above < CONTACT_HEIGHT) & (speeds < CONTACT_SPEED)
     wanted = torch.where(resting | (above < 0), -above, torch.zeros_like(above))
-    softened = smooth(wanted, 0.04 * fps)
-    return torch.maximum(softened, smooth(-above, 0.02 * fps))
+    softened = timeline.smooth(wanted, 0.04 * timeline.fps)
+    return torch.maximum(softened, timeline.smooth(-above, 0.02 * timeline.fps))
 
 
-def _speeds(targets: Tensor, fps: float) -> Tensor:
+def _speeds(targets: Tensor, timeline: Timeline) -> Tensor:
     """(F, 2) m/s: the slower of ankle and toe of each foot, central differences."""
-    speeds = []
-    for leg in LEGS:
-        velocity = torch.gradient(targets[:, [leg.ankle, leg.toe]], spacing=1.0 / fps, dim=0)[0]
-        speeds.append(velocity.norm(dim=-1).amin(-1))
-    return torch.stack(speeds, dim=1)
+    return torch.stack([timeline.velocity(targets[:, [leg.ankle, leg.toe]]).norm(dim=-1).amin(-1) for leg in LEGS], dim=1)
 
 
 def _hips(root: Tensor, pelvis: Tensor, leg: Leg) -> Tensor:
@@ -231,53 +262,80 @@ def _height_over(ankle_to_hip: Tensor, share: float) -> Tensor:
     return ((share * LEG_LENGTH) ** 2 - ankle_to_hip[:, :2].square().sum(-1)).clamp_min(0.0).sqrt()
 
 
-def _rise(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, fps: float) -> float:
-    """How far the pelvis of a whole clip goes up, in m, so that a walker's legs are nearly straight in mid-stance."""
-    missing = []
+def _rise(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, timeline: Timeline) -> Tensor:
+    """(F,) m by which the pelvis of a whole take goes up, so that a walker's legs are nearly straight in mid-stance."""
+    missing, stances = [], []
     for side, (leg, other) in enumerate((LEGS, LEGS[::-1])):
         up = _hips(root, pelvis, leg) - targets[:, leg.ankle]
-        height = up[:, 2] - floor.lifts[:, side]
-        missing.append((_height_over(up, WALKING_REACH) - height)[is_mid_stance(targets, leg, other, fps)])
-    frames = torch.cat(missing)
-    return min(max(float(torch.quantile(frames, 0.7)), 0.0), LARGEST_RISE) if len(frames) >= STANCE_FRAMES else 0.0
+        missing.append(_height_over(up, WALKING_REACH) - (up[:, 2] - floor.lifts[:, side]))
+        stances.append(is_mid_stance(targets, leg, other, timeline))
+    rise = torch.zeros(len(root))
+    for span in timeline.spans():
+        frames = torch.cat([lack[span][stance[span]] for lack, stance in zip(missing, stances)])
+        if len(frames) >= STANCE_FRAMES:
+            rise[span] = min(max(float(torch.quantile(frames, 0.7)), 0.0), LARGEST_RISE)
+    return rise
 
 
-def _drop(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, resting: Tensor) -> Tensor:
+def _drop(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, resting: Tensor, timeline: Timeline) -> Tensor:
     """(F,) m by which the pelvis must come down so that legs whose feet rest (F, 2) can reach them; smooth in time."""
     drops = torch.zeros(len(root), 2)
     for side, leg in enumerate(LEGS):
         up = _hips(root, pelvis, leg) - targets[:, leg.ankle]
         over = up[:, 2] - floor.lifts[:, side] - _height_over(up, REACH)
         drops[:, side] = torch.where(resting[:, side], over.clamp(0.0, LARGEST_DROP), drops[:, side])
-    held = torch.from_numpy(maximum_filter1d(drops.amax(1).numpy(), 3))
-    return smooth(held, 0.05 * 30.0)
+    largest = drops.amax(1)
+    held = torch.cat([torch.from_numpy(maximum_filter1d(largest[span].numpy(), 3)) for span in timeline.spans()])
+    return timeline.smooth(held, 0.05 * timeline.fps)
+
+
+def _posed(recording: Recording, performer: Performer) -> "tuple[Tensor, Tensor]":
+    """Root positions (F, 3) m over a floor at z = 0 and world rotations (F, B, 4) of the humanoid."""
+    timeline = recording.timeline
+    targets = recording.positions * performer.scale
+    speeds = _speeds(targets, timeline)
+    steps = _steps(recording, targets)
+    root = _pelvis_position(targets, recording.quats[:, 0])
+    lowest = torch.cat([targets[span, :, 2].min().expand(span.stop - span.start) for span in timeline.spans()])
+    floor = Floor(lowest, torch.zeros(len(root), 2))
+    quats = recording.quats
+    for attempt in range(2):
+        soles = _soles(root, _solve_legs(quats, root, targets, recording.rest, steps, performer, floor))
+        unlifted = soles - floor.lifts
+        height = _floor_heights(unlifted, speeds, timeline)
+        floor = Floor(height, _lifts(unlifted, speeds, height, timeline))
+        resting = (soles - height[:, None] < CONTACT_HEIGHT) & (speeds < CONTACT_SPEED)
+        if attempt == 0:
+            root[:, 2] += _rise(root, quats[:, 0], targets, floor, timeline)
+        root[:, 2] -= _drop(root, quats[:, 0], targets, floor, resting, timeline)
+    quats = fit_upper_body(root, quats, targets, recording.rest)
+    quats = _solve_legs(quats, root, targets, recording.rest, steps, performer, floor)
+    root[:, 2] -= floor.height
+    return root, quats
 
 
 def retarget(recording: Recording, performer: Performer, licence: str = "") -> Clip:
-    """The recording as a clip of the humanoid at 30 frames per second, soles on the floor at z = 0."""
-    recording = resample(clean(recording), cutoff=CUTOFF)
-    targets = recording.positions * performer.scale
-    speeds = _speeds(targets, recording.fps)
-    root = _pelvis_position(targets, recording.quats[:, 0])
-    floor = Floor(float(targets[:, :, 2].min()), torch.zeros(len(root), 2))
-    quats = recording.quats
-    for attempt in range(2):
-        soles = _soles(root, _solve_legs(quats, root, targets, recording, performer, floor))
-        unlifted = soles - floor.lifts
-        height = _floor_height(unlifted, speeds)
-        floor = Floor(height, _lifts(unlifted, speeds, height, recording.fps))
-        resting = (soles - height < CONTACT_HEIGHT) & (speeds < CONTACT_SPEED)
-        if attempt == 0:
-            root[:, 2] += _rise(root, quats[:, 0], targets, floor, recording.fps)
-        root[:, 2] -= _drop(root, quats[:, 0], targets, floor, resting)
-    quats = fit_upper_body(root, quats, targets, recording.rest)
-    quats = _solve_legs(quats, root, targets, recording, performer, floor)
-    root = root - root.new_tensor([0.0, 0.0, floor.height])
-    return Clip(
-        name=recording.name,
-        root_pos=root.numpy().astype(np.float32),
-        local_quats=rotations.canonical(local_rotations(quats)).numpy().astype(np.float32),
-        fps=recording.fps,
-        source=recording.source,
-        licence=licence,
-    )
+    """The take as a clip of the humanoid at 30 frames per second, soles on the floor at z = 0."""
+    return retarget_all([recording], performer, licence)[0]
+
+
+def retarget_all(recordings: Sequence[Recording], performer: Performer, licence: str = "") -> List[Clip]:
+    """Takes of one performer, of one frame rate and rest pose, as clips; raises ``MotionFileError`` if one of them is too short."""
+    takes = [thinned(trim_ends(recording)) for recording in recordings]
+    for take in takes:
+        if len(take.positions) < 3:
+            raise MotionFileError(f"clip '{take.name}': only {len(take.positions)} frames of {1.0 / take.fps:.3g} s")
+    recording = resample(clean(joined(takes)), cutoff=CUTOFF)
+    root, world = _posed(recording, performer)
+    local = rotations.canonical(local_rotations(world))
+    return [
+        Clip(
+            name=take.name,
+            root_pos=root[span].numpy().astype(np.float32),
+            local_quats=local[span].numpy().astype(np.float32),
+            fps=recording.fps,
+            source=take.source,
+            licence=licence,
+        )
+        for take, span in zip(takes, recording.timeline.spans())
+    ]
