@@ -5,14 +5,16 @@ import torch
 from mocap_files import amc_frame, squat_frames, write_asf_amc
 
 from puffer_phc import rotations
+from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, body_ids
 from puffer_phc.motion.asf_amc import load_amc
 from puffer_phc.motion.cleaning import LIMBS, mend_hands, steady_twist, trim_ends
 from puffer_phc.motion.legs import LEGS, frame, from_axes, solve_leg, unit
-from puffer_phc.motion.recording import Recording
-from puffer_phc.motion.resample import continuous, resample, smooth_moving, smooth_rotations
-from puffer_phc.motion.retarget import measure_performer, retarget
+from puffer_phc.motion.recording import Recording, joinable
+from puffer_phc.motion.resample import continuous, resample, smooth_rotations
+from puffer_phc.motion.retarget import Performer, measure_performer, retarget, retarget_all
+from puffer_phc.motion.timeline import Timeline
 
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}
 
@@ -184,6 +186,32 @@ def test_filtering_keeps_the_speed_of_uniform_motion_up_to_both_ends(frames):
     times = torch.arange(frames, dtype=torch.float64) / 120.0
     positions = torch.stack((4.0 * times, -1.5 * times, 1.0 + 0.0 * times), dim=-1)[:, None]
     turns = rotations.from_rotation_vector(torch.stack((0.0 * times, 0.0 * times, 3.0 * times), dim=-1))[:, None]
-    assert torch.allclose(smooth_moving(positions, 2.4), positions, atol=1e-12)
-    error = rotations.multiply(rotations.conjugate(smooth_rotations(turns, 2.4)), turns)
+    timeline = Timeline((frames,), 120.0)
+    assert torch.allclose(timeline.smooth_moving(positions, 2.4), positions, atol=1e-12)
+    error = rotations.multiply(rotations.conjugate(smooth_rotations(turns, 2.4, timeline)), turns)
     assert rotations.angle(error).max() < 2e-3
+
+
+def test_takes_worked_on_together_become_what_they_become_alone(tmp_path):
+    takes = [
+        load_amc(write_asf_amc(tmp_path, squat_frames(count, depth), stem))
+        for stem, count, depth in (("77_01", 121, 25.0), ("77_02", 61, 10.0))
+    ]
+    takes[1] = takes[1]._replace(positions=takes[1].positions + torch.tensor([0.5, 0.0, 0.3]))
+    performer = measure_performer(takes)
+    for alone, together in zip((retarget(take, performer, "test") for take in takes), retarget_all(takes, performer, "test")):
+        assert together.name == alone.name and together.num_frames == alone.num_frames
+        assert abs(together.root_pos - alone.root_pos).max() < 1e-4
+        assert abs(together.local_quats - alone.local_quats).max() < 1e-4
+
+
+def test_take_that_is_too_short_is_named():
+    with pytest.raises(MotionFileError, match="standing"):
+        retarget(standing(4, 120.0), Performer(1.0, 0.0))
+
+
+def test_only_takes_of_one_rate_and_rest_pose_are_joined():
+    first = standing(50)
+    others = [first, first._replace(fps=60.0), first._replace(rest=first.rest * 1.1), first._replace(skeleton="two"), first]
+    assert [len(group) for group in joinable([first, *others], 10_000)] == [2, 1, 1, 1, 1]
+    assert [len(group) for group in joinable([first] * 5, 100)] == [2, 2, 1]

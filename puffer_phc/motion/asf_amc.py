@@ -6,17 +6,18 @@ A length unit is ``length`` inches⁻¹: metres = value · 0.0254 / length. AMC 
 """
 
 import logging
+import math
 import re
+from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.hierarchy import Components, Place, ancestors, moved, product, stacked, turned
+from puffer_phc.motion.hierarchy import IDENTITY, Components, Place, ancestors, conjugate, moved, product, stacked, turned
 from puffer_phc.motion.number_text import Words
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
@@ -309,17 +310,17 @@ def _first_defect(body: str, layout: Tuple[Tuple[str, int], ...]) -> str:
 class _Columns(NamedTuple):
     """The columns of one bone over all frames, by their names (tx … rz)."""
 
-    values: Dict[str, Tensor]
+    values: Dict[str, np.ndarray]
     """Each (F,), as written."""
-    cosines: Dict[str, Tensor]
-    sines: Dict[str, Tensor]
+    cosines: Dict[str, np.ndarray]
+    sines: Dict[str, np.ndarray]
     """Of half the angle."""
 
 
 def _columns_of(motion: AmcMotion, dofs: Mapping[str, Tuple[str, ...]], unit: float) -> Dict[str, _Columns]:
     """The columns of each bone; ``unit`` is one of the file's angles in radians."""
-    values = torch.from_numpy(np.ascontiguousarray(motion.values.T))
-    cosines, sines = (0.5 * unit * values).cos(), (0.5 * unit * values).sin()
+    values = np.ascontiguousarray(motion.values.T)
+    cosines, sines = np.cos(0.5 * unit * values), np.sin(0.5 * unit * values)
     columns: Dict[str, _Columns] = {}
     begin = 0
     for name, count in motion.layout:
@@ -337,21 +338,21 @@ def _turned(quat: Components, columns: _Columns) -> Components:
     return quat
 
 
-def _fixed_axis_rotation(degrees: np.ndarray) -> Tuple[float, ...]:
-    """The rotation wxyz about fixed x, then y, then z by three angles."""
-    quat: Components = tuple(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64).unbind(0))
+def _fixed_axis_rotation(degrees: Sequence[float]) -> Components:
+    """The rotation about fixed x, then y, then z by three angles."""
+    quat = IDENTITY
     for axis in (2, 1, 0):
-        half = torch.tensor(0.5 * degrees[axis] * np.pi / 180.0, dtype=torch.float64)
-        quat = turned(quat, axis, half.cos(), half.sin())
-    return tuple(float(part) for part in quat)
+        half = 0.5 * math.radians(degrees[axis])
+        quat = turned(quat, axis, math.cos(half), math.sin(half))
+    return quat
 
 
 def _root_place(skeleton: AsfSkeleton, columns: _Columns) -> Place:
     """The root over time, in m."""
-    zero = torch.zeros_like(next(iter(columns.values.values())))
+    zero = np.zeros_like(next(iter(columns.values.values())))
     position = tuple(columns.values.get(name, zero) * skeleton.metres for name in _POSITIONS)
     turn = _turned((zero + 1.0, zero, zero, zero), columns)
-    return Place(position, product(turn, _fixed_axis_rotation(skeleton.root_axis_degrees)))
+    return Place(position, product(turn, _fixed_axis_rotation(skeleton.root_axis_degrees.tolist())))
 
 
 def _places(skeleton: AsfSkeleton, motion: AmcMotion) -> Dict[str, Place]:
@@ -370,13 +371,13 @@ def _places(skeleton: AsfSkeleton, motion: AmcMotion) -> Dict[str, Place]:
         start = parent.position if name == "root" else moved(parent, bones[name].vector.tolist())
         quat = parent.quat
         if bone.name in columns and bone.dof:
-            frame = _fixed_axis_rotation(bone.axis_degrees)
-            quat = product(_turned(product(quat, frame), columns[bone.name]), (frame[0], *(-part for part in frame[1:])))
+            frame = _fixed_axis_rotation(bone.axis_degrees.tolist())
+            quat = product(_turned(product(quat, frame), columns[bone.name]), conjugate(frame))
         places[bone.name] = Place(start, quat)
     return places
 
 
-def _rest_positions(skeleton: AsfSkeleton) -> Tensor:
+def _rest_positions(skeleton: AsfSkeleton) -> torch.Tensor:
     """(B, 3) m: where the humanoid's joints are in the rest pose, our axes."""
     starts: Dict[str, np.ndarray] = {"root": np.zeros(3)}
     ends: Dict[str, np.ndarray] = {"root": np.zeros(3)}
@@ -401,10 +402,21 @@ def find_skeleton(amc: Path) -> Path:
     raise MotionFileError(f"motion '{Path(amc).name}': no ASF skeleton of its name in its folder (there: {names})")
 
 
+def _skeleton(path: Path) -> AsfSkeleton:
+    """The skeleton in an ASF file, read once for the many clips of a performer."""
+    return _unchanged_skeleton(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=16)
+def _unchanged_skeleton(path: Path, _: int) -> AsfSkeleton:
+    """The skeleton in an ASF file as it was when it was last changed."""
+    return read_asf(path)
+
+
 def load_amc(path: Path, skeleton_path: Optional[Path] = None, fps: float = CMU_FPS) -> Recording:
     """The clip in an AMC file on the skeleton of ``skeleton_path`` (looked for beside it if not given), at ``fps`` frames per second."""
     path = Path(path)
-    skeleton = read_asf(Path(skeleton_path) if skeleton_path else find_skeleton(path))
+    skeleton = _skeleton(Path(skeleton_path) if skeleton_path else find_skeleton(path))
     needed = {name for pair in BONE_OF_BODY.values() for name in pair} - {"root"}
     lacking = sorted(needed - {bone.name for bone in skeleton.bones})
     if lacking:
@@ -414,8 +426,8 @@ def load_amc(path: Path, skeleton_path: Optional[Path] = None, fps: float = CMU_
     places = _places(skeleton, read_amc(path, skeleton))
     recording = Recording(
         name=path.stem,
-        positions=to_upright(stacked([places[BONE_OF_BODY[body][0]].position for body in BODY_NAMES])).float(),
-        quats=quats_to_upright(stacked([places[BONE_OF_BODY[body][1]].quat for body in BODY_NAMES])).float(),
+        positions=to_upright(torch.from_numpy(stacked([places[BONE_OF_BODY[body][0]].position for body in BODY_NAMES]))).float(),
+        quats=quats_to_upright(torch.from_numpy(stacked([places[BONE_OF_BODY[body][1]].quat for body in BODY_NAMES]))).float(),
         rest=_rest_positions(skeleton).float(),
         fps=fps,
         skeleton=skeleton.path,

@@ -13,12 +13,10 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, U
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.hierarchy import Components, Place, moved, product, stacked, turned
+from puffer_phc.motion.hierarchy import Components, Place, conjugate, moved, product, stacked, turned
 from puffer_phc.motion.number_text import numbers
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
@@ -294,7 +292,7 @@ def choose_map(motion: BvhMotion, where: str) -> JointMap:
     raise MotionFileError(f"{where}: its joints fit none of the built-in maps ({known}); write a joint map and name it with --map")
 
 
-def _turned(quat: Components, joint: Joint, cosines: Tensor, sines: Tensor) -> Components:
+def _turned(quat: Components, joint: Joint, cosines: np.ndarray, sines: np.ndarray) -> Components:
     """``quat`` ⊗ the joint's own rotation, from cosines and sines (columns, F) of half the angles."""
     for column, channel in enumerate(joint.channels, start=joint.column):
         if channel in _ROTATIONS:
@@ -303,11 +301,11 @@ def _turned(quat: Components, joint: Joint, cosines: Tensor, sines: Tensor) -> C
 
 
 def _places(joints: Sequence[Joint], values: np.ndarray, needed: "set[int]") -> Dict[int, Place]:
-    """World positions, in file units, and rotations over the frames ``values`` of the joints in ``needed``, which holds all their ancestors."""
-    columns = torch.from_numpy(np.ascontiguousarray(values.T))
+    """World positions, in file units, and rotations of the joints in ``needed`` (all their ancestors among them)."""
+    columns = np.ascontiguousarray(values.T)
     half = columns * (0.5 * np.pi / 180.0)
-    cosines, sines = half.cos(), half.sin()
-    zero = columns.new_zeros(columns.shape[1])
+    cosines, sines = np.cos(half), np.sin(half)
+    zero = np.zeros(columns.shape[1])
     places: Dict[int, Place] = {}
     for index in sorted(needed):
         joint = joints[index]
@@ -360,13 +358,12 @@ def load_bvh(path: Path, joint_map: Optional[JointMap] = None, fps: Optional[flo
     rest_values = values[:1] * 0.0 if joint_map.rest_frame is None else values[joint_map.rest_frame : joint_map.rest_frame + 1]
     rest = _places(joints, rest_values, needed)
     moving = _places(joints, values[joint_map.skip_frames :], needed)
-    inverses = {turner: rotations.conjugate(torch.cat(rest[turner].quat)).tolist() for turner in set(turners)}
-    relative = [product(moving[turner].quat, inverses[turner]) for turner in turners]
-    rest_places = stacked([rest[place].position for place in places])[0] * joint_map.metres
+    relative = [product(moving[turner].quat, conjugate(rest[turner].quat)) for turner in turners]
+    rest_places = torch.from_numpy(stacked([rest[place].position for place in places])[0]) * joint_map.metres
     recording = Recording(
         name=path.stem,
-        positions=to_upright(stacked([moving[place].position for place in places]) * joint_map.metres).float(),
-        quats=quats_to_upright(stacked(relative)).float(),
+        positions=to_upright(torch.from_numpy(stacked([moving[place].position for place in places])) * joint_map.metres).float(),
+        quats=quats_to_upright(torch.from_numpy(stacked(relative))).float(),
         rest=to_upright(rest_places).float(),
         fps=fps or motion.fps,
         skeleton=f"{joint_map.name} {_signature(joints)}",

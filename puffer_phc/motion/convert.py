@@ -15,7 +15,7 @@ from puffer_phc.motion.asf_amc import CMU_FPS, find_skeleton, load_amc
 from puffer_phc.motion.bvh import JointMap, load_bvh
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
+from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clips
 from puffer_phc.motion.recording import Recording, joinable
 from puffer_phc.motion.retarget import MOST_FRAMES, Performer, measure_performer, retarget_all
 
@@ -219,11 +219,10 @@ def convert_job(sources: Sequence[Source], options: Options) -> Converted:
     dropped += failed
     kept: List[Clip] = []
     inspections: List[Inspection] = []
-    for clip in clips + retargeted:
-        mended, inspection = inspect_clip(clip)
+    for clip, inspection in inspect_clips(clips + retargeted):
         inspections.append(inspection)
         if options.keep_all or inspection.verdict in (OK, REPAIRED):
-            kept.append(mended)
+            kept.append(clip)
         else:
             dropped.append(Dropped(clip.name, inspection.verdict, inspection.reasons))
     return Converted(kept, inspections, dropped)

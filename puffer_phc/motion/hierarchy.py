@@ -1,15 +1,18 @@
 """Where the joints of a captured skeleton are: rotations and offsets carried from parents to children, in components.
 
-Products of quaternions whose components are arrays of their own are several times faster than products of (F, 4).
+Products of quaternions whose components are arrays of their own are several times faster than products of (F, 4). A component may be a
+NumPy array or a tensor (F,), or a plain number where it does not change.
 """
 
-from typing import List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-Components = Tuple[Tensor, ...]
-"""The components of a vector or quaternion, each (F,)."""
+Components = Tuple[Any, ...]
+"""The components of a vector (x, y, z) or quaternion (w, x, y, z)."""
+
+
+IDENTITY: Components = (1.0, 0.0, 0.0, 0.0)
 
 
 class Place(NamedTuple):
@@ -45,8 +48,8 @@ def moved(place: Place, offset: Sequence[float]) -> Components:
     return tuple(start + shift for start, shift in zip(place.position, rotated(place.quat, offset)))
 
 
-def turned(quat: Components, axis: int, cosine: Tensor, sine: Tensor) -> Components:
-    """``quat`` ⊗ a turn about one of its own axes, given as cosine and sine (F,) of half the angle."""
+def turned(quat: Components, axis: int, cosine: Any, sine: Any) -> Components:
+    """``quat`` ⊗ a turn about one of its own axes, given as cosine and sine of half the angle."""
     w, vector = quat[0], list(quat[1:])
     along, left, right = vector[axis], vector[(axis + 1) % 3], vector[(axis + 2) % 3]
     vector[axis] = along * cosine + w * sine
@@ -55,9 +58,14 @@ def turned(quat: Components, axis: int, cosine: Tensor, sine: Tensor) -> Compone
     return (w * cosine - along * sine, *vector)
 
 
-def stacked(places: Sequence[Components]) -> Tensor:
-    """(F, J, K) from K components of each of J joints."""
-    return torch.stack([torch.stack(place, dim=-1) for place in places], dim=1)
+def conjugate(quat: Components) -> Components:
+    """The inverse rotation."""
+    return (quat[0], -quat[1], -quat[2], -quat[3])
+
+
+def stacked(places: Sequence[Components]) -> np.ndarray:
+    """(F, J, K) from K components, NumPy arrays, of each of J joints."""
+    return np.stack([np.stack(place, axis=-1) for place in places], axis=1)
 
 
 def ancestors(parents: Mapping[str, str], names: Sequence[str]) -> List[str]:

@@ -149,14 +149,24 @@ class _Measured(NamedTuple):
     """Everything about a clip that several figures need."""
 
     positions: Tensor
+    quats: Tensor
+    """World poses (F, B, 3) m and (F, B, 4)."""
     lowest: Tensor
     """(F,) m, the lowest point of the body."""
 
 
 def _measure(root: Tensor, local: Tensor) -> _Measured:
-    """World positions and lowest points."""
+    """World poses and lowest points."""
     positions, quats = forward_kinematics(root, local)
-    return _Measured(positions, lowest_point(positions, quats).amin(-1))
+    return _Measured(positions, quats, lowest_point(positions, quats).amin(-1))
+
+
+def _measure_all(clips: Sequence[Clip]) -> List[_Measured]:
+    """All clips measured at once: for short ones that is many times faster."""
+    root = torch.from_numpy(np.concatenate([clip.root_pos for clip in clips]))
+    local = torch.from_numpy(np.concatenate([clip.local_quats for clip in clips]))
+    lengths = [clip.num_frames for clip in clips]
+    return [_Measured(*parts) for parts in zip(*(values.split(lengths) for values in _measure(root, local)))]
 
 
 def _suspects(local_quats: Tensor, fps: float) -> List[int]:
@@ -164,27 +174,37 @@ def _suspects(local_quats: Tensor, fps: float) -> List[int]:
     return (steps(local_quats).amax(0) > SPIKE * 30.0 / fps).nonzero().flatten().tolist()
 
 
-def repair(clip: Clip) -> Tuple[Clip, List[str]]:
-    """The clip with spikes and short flips of joints bridged and its floor set, and what was done.
+def _mended(local: Tensor, fps: float) -> Tuple[Tensor, List[str]]:
+    """Child-to-parent rotations (F, B, 4) with spikes and short flips bridged, and what was done.
 
     Raises ``MotionFileError`` where more would have to be made up than mended.
     """
-    local = torch.from_numpy(clip.local_quats).clone()
     done = []
-    for joint in _suspects(local, clip.fps):
-        local[:, joint], replaced = mend_joint(local[:, joint], clip.fps)
-        if replaced > MOST_BRIDGED * clip.num_frames + 3:
-            raise MotionFileError(f"{BODY_NAMES[joint]} jumps too often: {replaced} of {clip.num_frames} frames would have to be made up")
+    local = local.clone()
+    for joint in _suspects(local, fps):
+        local[:, joint], replaced = mend_joint(local[:, joint], fps)
+        if replaced > MOST_BRIDGED * len(local) + 3:
+            raise MotionFileError(f"{BODY_NAMES[joint]} jumps too often: {replaced} of {len(local)} frames would have to be made up")
         if replaced:
             done.append(f"{BODY_NAMES[joint]}: {replaced} frames of a flip or spike bridged")
-    root = torch.from_numpy(clip.root_pos).clone()
-    offset = float(floor_height(_measure(root, local).lowest))
+    return rotations.normalize(local) if done else local, done
+
+
+def _repaired(clip: Clip, measured: _Measured) -> Tuple[Clip, _Measured, List[str]]:
+    """The clip with spikes and short flips of joints bridged and its floor set, measured again where it changed, and what was done.
+
+    Raises ``MotionFileError`` where more would have to be made up than mended.
+    """
+    root = torch.from_numpy(clip.root_pos)
+    local, done = _mended(torch.from_numpy(clip.local_quats), clip.fps)
+    if done:
+        measured = _measure(root, local)
+    offset = float(floor_height(measured.lowest))
     if abs(offset) > FLOOR_TOLERANCE:
-        root[:, 2] -= offset
+        down = torch.tensor([0.0, 0.0, offset])
+        root, measured = root - down, measured._replace(positions=measured.positions - down, lowest=measured.lowest - offset)
         done.append(f"floor moved by {100.0 * offset:+.1f} cm")
-    if not done:
-        return clip, []
-    return clip._replace(root_pos=root.numpy(), local_quats=rotations.normalize(local).numpy()), done
+    return (clip._replace(root_pos=root.numpy(), local_quats=local.numpy()) if done else clip), measured, done
 
 
 def _gradient(values: Tensor, fps: float) -> Tensor:
@@ -244,16 +264,25 @@ def _judge(figures: Inspection, unbalanced: float, repairs: Sequence[str], hopel
 
 def inspect_clip(clip: Clip) -> Tuple[Clip, Inspection]:
     """The clip, repaired where that is safe, and what was found in it."""
-    offset = float(floor_height(_measure(torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)).lowest))
+    return inspect_clips([clip])[0]
+
+
+def inspect_clips(clips: Sequence[Clip]) -> List[Tuple[Clip, Inspection]]:
+    """Each clip, repaired where that is safe, and what was found in it; together they fit into memory several times."""
+    return [_inspect(clip, measured) for clip, measured in zip(clips, _measure_all(clips))] if clips else []
+
+
+def _inspect(clip: Clip, measured: _Measured) -> Tuple[Clip, Inspection]:
+    """A clip that is measured, repaired where that is safe, and what was found in it."""
+    offset = float(floor_height(measured.lowest))
     repairs: List[str] = []
     hopeless: List[str] = []
     try:
-        clip, repairs = repair(clip)
+        clip, measured, repairs = _repaired(clip, measured)
     except MotionFileError as error:
         hopeless.append(str(error))
     root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
-    positions, quats = forward_kinematics(root, local)
-    measured = _Measured(positions, lowest_point(positions, quats).amin(-1))
+    positions, quats = measured.positions, measured.quats
     step = steps(local) * (clip.fps / 30.0)
     jump_frame, jump_joint = divmod(int(step.argmax()), step.shape[1])
     depth, pair = self_penetration(positions[::PENETRATION_STRIDE], quats[::PENETRATION_STRIDE])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.motion.recording import Recording
+from puffer_phc.motion.timeline import Timeline
 
 TARGET_FPS = 30.0
 
@@ -17,6 +18,11 @@ def continuous(quats: Tensor) -> Tensor:
     dots = (quats[1:] * quats[:-1]).sum(-1, keepdim=True)
     signs = torch.where(dots < 0, -torch.ones_like(dots), torch.ones_like(dots)).cumprod(0)
     return torch.cat((quats[:1], quats[1:] * signs), dim=0)
+
+
+def smooth_rotations(quats: Tensor, sigma: float, timeline: Timeline) -> Tensor:
+    """Unit quaternions (F, ..., 4) with a Gaussian of ``sigma`` frames along time; motion goes on beyond the ends of takes."""
+    return rotations.normalize(timeline.smooth_moving(continuous(quats), sigma))
 
 
 def _grid(frames: int, fps: float, target_fps: float) -> "tuple[Tensor, Tensor]":
@@ -41,7 +47,7 @@ def resample(recording: Recording, fps: float = TARGET_FPS, cutoff: float = 0.0)
     timeline = recording.timeline
     sigma = cutoff * recording.fps
     positions = timeline.smooth_moving(recording.positions, sigma)
-    quats = rotations.normalize(timeline.smooth_moving(continuous(recording.quats), sigma)) if sigma > 0 else recording.quats
+    quats = smooth_rotations(recording.quats, sigma, timeline) if sigma > 0 else recording.quats
     grids = [_grid(length, recording.fps, fps) for length in timeline.lengths]
     before = torch.cat([span.start + frames for span, (frames, _) in zip(timeline.spans(), grids)])
     after = torch.cat([(span.start + frames + 1).clamp_max(span.stop - 1) for span, (frames, _) in zip(timeline.spans(), grids)])

@@ -13,8 +13,8 @@ from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
 from puffer_phc import rotations
-from puffer_phc.humanoid.kinematics import local_rotations, lowest_point
 from puffer_phc.errors import MotionFileError
+from puffer_phc.humanoid.kinematics import local_rotations, lowest_point
 from puffer_phc.humanoid.skeleton import OFFSETS
 from puffer_phc.motion.cleaning import clean, trim_ends
 from puffer_phc.motion.file import Clip
@@ -116,6 +116,18 @@ class Steps(NamedTuple):
     """(F,) 1 where the foot rests, 0 where it moves."""
 
 
+class Aims(NamedTuple):
+    """What the humanoid is to follow."""
+
+    joints: Tensor
+    """(F, B, 3) m, the performer's joints at the humanoid's size."""
+    steps: List[Steps]
+    """Of the left and the right leg."""
+    rest: Tensor
+    """(B, 3) m, the performer's rest pose."""
+    flat_pitch: float
+
+
 def is_mid_stance(positions: Tensor, leg: Leg, other: Leg, timeline: Timeline) -> Tensor:
     """(F,) whether ``leg`` carries a walking body: its ankle rests under the moving pelvis and the ``other`` one is in the air.
 
@@ -196,15 +208,15 @@ def _steps(recording: Recording, targets: Tensor) -> List[Steps]:
     return steps
 
 
-def _solve_legs(quats: Tensor, root: Tensor, targets: Tensor, rest: Tensor, steps: Sequence[Steps], performer: Performer, floor: Floor) -> Tensor:
+def _solve_legs(quats: Tensor, root: Tensor, aims: Aims, floor: Floor) -> Tensor:
     """World rotations (F, B, 4) with those of both legs replaced."""
     quats = quats.clone()
     up = root.new_tensor([0.0, 0.0, 1.0])
-    for side, (leg, step) in enumerate(zip(LEGS, steps)):
-        ankle = targets[:, leg.ankle] + floor.lifts[:, side, None] * up
-        lifted = smoothstep(targets[:, leg.toe, 2] + floor.lifts[:, side] - floor.height, *NEAR_FLOOR)
+    for side, (leg, step) in enumerate(zip(LEGS, aims.steps)):
+        ankle = aims.joints[:, leg.ankle] + floor.lifts[:, side, None] * up
+        lifted = smoothstep(aims.joints[:, leg.toe, 2] + floor.lifts[:, side] - floor.height, *NEAR_FLOOR)
         quats[:, leg.ankle], quats[:, leg.toe] = solve_foot(
-            step.toe_direction, step.hinge, lifted, step.resting, performer.flat_pitch, rest, leg
+            step.toe_direction, step.hinge, lifted, step.resting, aims.flat_pitch, aims.rest, leg
         )
         quats[:, leg.hip], quats[:, leg.knee] = solve_leg(_hips(root, quats[:, 0], leg), ankle, step.hinge, leg)
     return quats
@@ -294,13 +306,13 @@ def _posed(recording: Recording, performer: Performer) -> "tuple[Tensor, Tensor]
     timeline = recording.timeline
     targets = recording.positions * performer.scale
     speeds = _speeds(targets, timeline)
-    steps = _steps(recording, targets)
+    aims = Aims(targets, _steps(recording, targets), recording.rest, performer.flat_pitch)
     root = _pelvis_position(targets, recording.quats[:, 0])
     lowest = torch.cat([targets[span, :, 2].min().expand(span.stop - span.start) for span in timeline.spans()])
     floor = Floor(lowest, torch.zeros(len(root), 2))
     quats = recording.quats
     for attempt in range(2):
-        soles = _soles(root, _solve_legs(quats, root, targets, recording.rest, steps, performer, floor))
+        soles = _soles(root, _solve_legs(quats, root, aims, floor))
         unlifted = soles - floor.lifts
         height = _floor_heights(unlifted, speeds, timeline)
         floor = Floor(height, _lifts(unlifted, speeds, height, timeline))
@@ -309,7 +321,7 @@ def _posed(recording: Recording, performer: Performer) -> "tuple[Tensor, Tensor]
             root[:, 2] += _rise(root, quats[:, 0], targets, floor, timeline)
         root[:, 2] -= _drop(root, quats[:, 0], targets, floor, resting, timeline)
     quats = fit_upper_body(root, quats, targets, recording.rest)
-    quats = _solve_legs(quats, root, targets, recording.rest, steps, performer, floor)
+    quats = _solve_legs(quats, root, aims, floor)
     root[:, 2] -= floor.height
     return root, quats
 

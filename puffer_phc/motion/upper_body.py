@@ -12,9 +12,13 @@ from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, PARENTS, body_ids
+from puffer_phc.motion.hierarchy import Components, Place, moved, product
 from puffer_phc.motion.legs import unit
 
 ITERATIONS = 4
+
+FRAMES_AT_ONCE = 1024
+"""Frames whose linear systems stay in a processor's cache."""
 
 DEVIATIONS: Dict[str, float] = {
     "Torso": 0.25,
@@ -68,6 +72,10 @@ def _is_ancestor(body: int, joint: int) -> bool:
     return False
 
 
+_VARIANCE = torch.tensor(list(DEVIATIONS.values())).repeat_interleave(3).square()
+
+_NOISE = torch.diag(torch.tensor(list(TOLERANCES.values())).repeat_interleave(3).square())
+
 _MOVES = torch.tensor([[_is_ancestor(body, joint) for body in _FREE] for joint in _AIMED], dtype=torch.float32)
 
 
@@ -97,24 +105,48 @@ def _local(quats: Tensor) -> Tensor:
 
 def _forward(root: Tensor, local: Tensor) -> Tuple[Tensor, Tensor]:
     """World positions (F, B, 3) and rotations (F, B, 4) of the upper body; other bodies stay at zero."""
+    places = {0: Place(root.unbind(-1), local[:, 0].unbind(-1))}
+    for body in _UPPER[1:]:
+        parent = places[PARENTS[body]]
+        places[body] = Place(moved(parent, OFFSETS[body].tolist()), product(parent.quat, local[:, body].unbind(-1)))
     positions = root.new_zeros(len(root), len(BODY_NAMES), 3)
     quats = root.new_zeros(len(root), len(BODY_NAMES), 4)
-    positions[:, 0], quats[:, 0] = root, local[:, 0]
-    for body in _UPPER[1:]:
-        parent = PARENTS[body]
-        offset = torch.as_tensor(OFFSETS[body], dtype=root.dtype)
-        positions[:, body] = positions[:, parent] + rotations.rotate(quats[:, parent], offset.expand_as(root))
-        quats[:, body] = rotations.multiply(quats[:, parent], local[:, body])
+    positions[:, _UPPER] = _stacked([places[body].position for body in _UPPER])
+    quats[:, _UPPER] = _stacked([places[body].quat for body in _UPPER])
     return positions, quats
 
 
-def _jacobian(positions: Tensor, quats: Tensor) -> Tensor:
-    """(F, 3·targets, 3·joints): how targets move when a joint turns about its own axes, m/rad."""
-    axes = rotations.to_matrix(quats[:, _FREE])
-    arms = positions[:, _AIMED, None] - positions[:, None, _FREE]
-    moved = torch.linalg.cross(axes.transpose(-1, -2)[:, None], arms[:, :, :, None])
-    moved = moved * _MOVES[None, :, :, None, None]
-    return moved.permute(0, 1, 4, 2, 3).reshape(len(positions), 3 * len(_AIMED), 3 * len(_FREE))
+def _stacked(bodies: List[Components]) -> Tensor:
+    """(F, B, K) from K components of each of B bodies."""
+    return torch.stack([torch.stack(components, dim=-1) for components in bodies], dim=1)
+
+
+def _jacobian(positions: Tensor) -> Tensor:
+    """(F, 3·targets, 3·joints): how targets move when a joint turns about the world's axes, m/rad."""
+    arms = (positions[:, _AIMED, None] - positions[:, None, _FREE]) * _MOVES[..., None]
+    jacobian = arms.new_zeros(len(arms), len(_AIMED), 3, len(_FREE), 3)
+    for axis in range(3):
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        jacobian[:, :, second, :, axis] = arms[..., first]
+        jacobian[:, :, first, :, axis] = -arms[..., second]
+    return jacobian.flatten(3).flatten(1, 2)
+
+
+def _improved(root: Tensor, prior: Tensor, local: Tensor, aims: Tensor) -> Tensor:
+    """Rotations (F, joints, 4) of the free joints after one step; ``aims`` (F, targets, 3) m, others as in ``fit_upper_body``.
+
+    Turns are counted about the world's axes: each joint is as free about one axis as about another.
+    """
+    positions, quats = _forward(root, local)
+    jacobian, free = _jacobian(positions), quats[:, _FREE]
+    turns = rotations.to_rotation_vector(rotations.multiply(rotations.conjugate(prior), local[:, _FREE]))
+    turns = rotations.rotate(free, turns).flatten(1)[..., None]
+    miss = (aims - positions[:, _AIMED]).flatten(1)[..., None] + jacobian @ turns
+    weighted = jacobian * _VARIANCE
+    system = weighted @ jacobian.transpose(1, 2) + _NOISE
+    solution = torch.cholesky_solve(miss, torch.linalg.cholesky(system))
+    turns = (weighted.transpose(1, 2) @ solution).squeeze(-1).unflatten(1, (len(_FREE), 3))
+    return rotations.multiply(prior, rotations.from_rotation_vector(rotations.rotate(rotations.conjugate(free), turns)))
 
 
 def fit_upper_body(root: Tensor, captured: Tensor, targets: Tensor, rest: Tensor) -> Tensor:
@@ -122,21 +154,16 @@ def fit_upper_body(root: Tensor, captured: Tensor, targets: Tensor, rest: Tensor
 
     Head and hands keep their captured world rotations; rotations of the legs are returned as captured.
     """
-    prior_world = prior_rotations(captured, rest)
-    prior = _local(prior_world)
-    local = prior.clone()
-    variance = torch.tensor(list(DEVIATIONS.values())).repeat_interleave(3).square()
-    noise = torch.tensor(list(TOLERANCES.values())).repeat_interleave(3).square()
+    parts = zip(*(values.split(FRAMES_AT_ONCE) for values in (root, captured, targets)))
+    return torch.cat([_fit(part_root, part_captured, part_targets, rest) for part_root, part_captured, part_targets in parts])
+
+
+def _fit(root: Tensor, captured: Tensor, targets: Tensor, rest: Tensor) -> Tensor:
+    """The fit for some of the frames."""
+    local = _local(prior_rotations(captured, rest))
+    prior, aims = local[:, _FREE].clone(), targets[:, _AIMED]
     for _ in range(ITERATIONS):
-        positions, quats = _forward(root, local)
-        jacobian = _jacobian(positions, quats)
-        deviation = rotations.to_rotation_vector(rotations.multiply(rotations.conjugate(prior[:, _FREE]), local[:, _FREE])).flatten(1)
-        miss = (targets[:, _AIMED] - positions[:, _AIMED]).flatten(1) + torch.einsum("fij,fj->fi", jacobian, deviation)
-        weighted = jacobian * variance
-        system = weighted @ jacobian.transpose(1, 2) + torch.diag(noise)
-        solution = torch.cholesky_solve(miss[:, :, None], torch.linalg.cholesky(system))
-        delta = (weighted.transpose(1, 2) @ solution).squeeze(-1).unflatten(1, (len(_FREE), 3))
-        local[:, _FREE] = rotations.multiply(prior[:, _FREE], rotations.from_rotation_vector(delta))
+        local[:, _FREE] = _improved(root, prior, local, aims)
     _, quats = _forward(root, local)
     result = captured.clone()
     result[:, _FREE] = quats[:, _FREE]
