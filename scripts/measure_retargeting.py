@@ -113,7 +113,7 @@ def measure_clip(clip: Clip, recording: Recording, scale: float, category: str) 
     )
 
 
-def _measure_job(sources: Sequence[Source], clips: Dict[str, Clip]) -> List[Measured]:
+def measure_job(sources: Sequence[Source], clips: Dict[str, Clip]) -> List[Measured]:
     """The figures of all clips made of the files of one job; performers are measured on the same files as in the conversion."""
     performers: Dict[str, List[Recording]] = defaultdict(list)
     for source in sources:
@@ -133,37 +133,50 @@ def _measure_job(sources: Sequence[Source], clips: Dict[str, Clip]) -> List[Meas
     return measured
 
 
-def _row(values: Sequence[float], digits: int) -> List[str]:
-    """Median, 90th percentile and maximum as text."""
-    return [f"{value:.{digits}f}" for value in (np.median(values), np.quantile(values, 0.9), max(values))]
+class Figure(NamedTuple):
+    """One figure over all clips that have it."""
+
+    label: str
+    clips: int
+    median: float
+    p90: float
+    maximum: float
+    digits: int
+    """Decimals worth showing."""
+
+    def row(self) -> List[str]:
+        """The figure as texts."""
+        return [self.label, str(self.clips), *(f"{value:.{self.digits}f}" for value in (self.median, self.p90, self.maximum))]
+
+
+def figures(measured: Sequence[Measured], subjects: Sequence[str]) -> List[Figure]:
+    """The figures of docs/motion.md, knees of the performers ``subjects``; those that no clip has are left out."""
+    amc = [clip for clip in measured if clip.is_amc]
+    columns = [
+        (f"mean distance of {len(JOINTS)} joints, ASF/AMC (cm)", [clip.error_cm.mean() for clip in amc], 2),
+        (f"the same of {len(JOINTS) - 1}, thorax left out (cm)", [clip.error_cm[:-1].mean() for clip in amc], 2),
+        ("frames more than 2 cm inside the floor (%)", [100.0 * clip.sunk_share for clip in measured], 2),
+        ("largest turn of a joint in 1/30 s (degrees)", [clip.largest_jump_deg for clip in measured], 1),
+    ]
+    for subject in subjects:
+        own = [clip for clip in measured if clip.name.split("_")[0] == subject and not math.isnan(clip.knee_deg)]
+        walks = [clip for clip in own if clip.category in ("", "walk")]
+        columns.append((f"knee in mid-stance, {subject}, geometric (degrees)", [clip.knee_deg for clip in walks], 1))
+        columns.append((f"knee in mid-stance, {subject}, joint (degrees)", [clip.knee_joint_deg for clip in walks], 1))
+    return [
+        Figure(label, len(values), float(np.median(values)), float(np.quantile(values, 0.9)), float(max(values)), digits)
+        for label, values, digits in columns
+        if values
+    ]
 
 
 def _show(measured: Sequence[Measured], subjects: Sequence[str], console: Console) -> None:
     """The table of figures over all clips."""
-    amc = [clip for clip in measured if clip.is_amc]
     table = Table("figure", "clips", "median", "p90", "max", title="Converted clips against their originals")
-    if amc:
-        table.add_row(
-            f"mean distance of {len(JOINTS)} joints, ASF/AMC (cm)", str(len(amc)), *_row([clip.error_cm.mean() for clip in amc], 2)
-        )
-        table.add_row(
-            f"the same of {len(JOINTS) - 1}, thorax left out (cm)", str(len(amc)), *_row([clip.error_cm[:-1].mean() for clip in amc], 2)
-        )
-    table.add_row(
-        "frames more than 2 cm inside the floor (%)", str(len(measured)), *_row([100.0 * clip.sunk_share for clip in measured], 2)
-    )
-    table.add_row("largest turn of a joint in 1/30 s (degrees)", str(len(measured)), *_row([clip.largest_jump_deg for clip in measured], 1))
-    for subject in subjects:
-        own = [clip for clip in measured if clip.name.split("_")[0] == subject and not math.isnan(clip.knee_deg)]
-        walks = [clip for clip in own if clip.category in ("", "walk")]
-        if walks:
-            table.add_row(
-                f"knee in mid-stance, {subject}, geometric (degrees)", str(len(walks)), *_row([clip.knee_deg for clip in walks], 1)
-            )
-            table.add_row(
-                f"knee in mid-stance, {subject}, joint (degrees)", str(len(walks)), *_row([clip.knee_joint_deg for clip in walks], 1)
-            )
+    for figure in figures(measured, subjects):
+        table.add_row(*figure.row())
     console.print(table)
+    amc = [clip for clip in measured if clip.is_amc]
     if amc:
         means = np.mean([clip.error_cm for clip in amc], axis=0)
         console.print("  ".join(f"{joint} {error:.1f}" for joint, error in zip(JOINTS, means)))
@@ -173,8 +186,8 @@ def _write(measured: Sequence[Measured], path: Path) -> None:
     """One line a clip."""
     lines = ["\t".join(("clip", "error_cm", "sunk_share", "largest_jump_deg", "knee_deg", "knee_joint_deg", *JOINTS))]
     for clip in sorted(measured, key=lambda one: one.name):
-        figures = (clip.error_cm.mean(), clip.sunk_share, clip.largest_jump_deg, clip.knee_deg, clip.knee_joint_deg, *clip.error_cm)
-        lines.append("\t".join((clip.name, *(f"{figure:.4g}" for figure in figures))))
+        values = (clip.error_cm.mean(), clip.sunk_share, clip.largest_jump_deg, clip.knee_deg, clip.knee_joint_deg, *clip.error_cm)
+        lines.append("\t".join((clip.name, *(f"{value:.4g}" for value in values))))
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -185,7 +198,7 @@ def main() -> int:
     console = Console()
     try:
         clips = {clip.name: clip for clip in load_motion_file(arguments.motions)}
-        measured = [figures for job in make_jobs(find_sources(arguments.originals)) for figures in _measure_job(job, clips)]
+        measured = [one for job in make_jobs(find_sources(arguments.originals)) for one in measure_job(job, clips)]
     except PhcError as error:
         console.print(f"error: {error}", style="red", markup=False)
         return 2

@@ -75,7 +75,7 @@ class Converted(NamedTuple):
     dropped: List[Dropped]
 
 
-def _index_rows(folder: Path) -> Dict[Path, Dict[str, str]]:
+def index_rows(folder: Path) -> Dict[Path, Dict[str, str]]:
     """Rows of all ``index.csv`` under ``folder`` by the file that they describe (file, fps, skeleton, category, likely_scene_or_object)."""
     rows: Dict[Path, Dict[str, str]] = {}
     for index in sorted(folder.rglob("index.csv")):
@@ -118,7 +118,7 @@ def find_sources(path: Path) -> List[Source]:
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()) if path.is_dir() else [path]
     if not files or files[0].suffix.lower() not in SUFFIXES:
         raise MotionFileError(f"'{path}': no motion files; known are {', '.join(SUFFIXES)}")
-    rows = _index_rows(folder)
+    rows = index_rows(folder)
     stems = [file.stem for file in files]
     names = [file.stem if stems.count(file.stem) == 1 else "_".join(file.relative_to(folder).with_suffix("").parts) for file in files]
     if len(set(names)) < len(names):
