@@ -166,7 +166,7 @@ def evaluate(
         num_envs: Clips played at a time, as --eval.num_envs; 0 is automatic.
         publish: Note the figures as published.
     """
-    own: Results = {"backend": "", "device": "", "checkpoint_sha256": ""}
+    own: Results = {}
     for role, name in SETS.items():
         words = ["--mode", "eval", "-c", str(checkpoint), "-m", str(out / name), "--env.backend", backend]
         words += ["--eval.num_envs", str(num_envs)] if num_envs else []
@@ -193,16 +193,24 @@ def train(out: Folder, results: Path = RESULTS, run: bool = False) -> int:
     if not commands:
         raise ConfigError(f"'{results}' names no training command")
     for command in commands:
-        words = [word.replace("{out}", str(out)) for word in shlex.split(command)]
+        words = [word.replace("{out}", str(out.resolve())) for word in shlex.split(command)]
         say(" ".join(shlex.quote(word) for word in words))
-        if run:
-            code = subprocess.run(words, cwd=str(resource_root()), check=False).returncode
-            if code:
-                return code
+        code = run_command(words) if run else 0
+        if code:
+            return code
     return 0
 
 
-def manifest(folder: Folder, output: Path = MANIFEST, processes: int = os.cpu_count() or 1) -> int:
+def run_command(words: Sequence[str]) -> int:
+    """Run a command of the published ones in the repository, by this Python; returns its exit code."""
+    program = [sys.executable] if words[0] == "python" else [words[0]]
+    try:
+        return subprocess.run([*program, *words[1:]], cwd=str(resource_root()), check=False).returncode
+    except OSError as error:
+        raise ConfigError(f"'{words[0]}' can't be run: {error.strerror}") from error
+
+
+def make_manifest(folder: Folder, output: Path = MANIFEST, processes: int = os.cpu_count() or 1) -> int:
     """Write the manifest of a folder in which an index.csv describes the files. Clips are converted to see which are rejected.
 
     Args:
@@ -270,8 +278,9 @@ def convert_all(jobs: Sequence[Sequence[Source]], processes: int) -> Converted:
     with Progress(console=Console()) as progress:
         task = progress.add_task("converting", total=sum(len(job) for job in jobs))
         for count, part in convert(jobs, Options(), processes):
-            for whole, piece in zip(total, part):
-                whole.extend(piece)
+            total.clips.extend(part.clips)
+            total.inspections.extend(part.inspections)
+            total.dropped.extend(part.dropped)
             progress.advance(task, count)
     return total
 
@@ -404,7 +413,7 @@ def publish_section(path: Path, section: str, figures: Results) -> None:
     say(f"noted in {path}")
 
 
-COMMANDS = {"check": check, "prepare": prepare, "evaluate": evaluate, "train": train, "manifest": manifest}
+COMMANDS = {"check": check, "prepare": prepare, "evaluate": evaluate, "train": train, "manifest": make_manifest}
 
 
 def main() -> int:

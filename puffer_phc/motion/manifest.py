@@ -120,7 +120,7 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
     with whole_file(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(Entry._fields)
-        writer.writerows(entry._replace(fps=f"{entry.fps:g}") for entry in sorted(entries))
+        writer.writerows({**entry._asdict(), "fps": f"{entry.fps:g}"}.values() for entry in sorted(entries))
 
 
 def _entry(row: Dict[str, str], where: str) -> Entry:
