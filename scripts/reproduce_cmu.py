@@ -20,11 +20,11 @@ import sys
 from collections import Counter
 from datetime import date
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 import tyro
-from measure_retargeting import Measured, figures, measure_job
+from measure_retargeting import Figure, Measured, figures, measure_job
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -155,6 +155,7 @@ def evaluate(
     backend: str = "auto",
     num_envs: int = 0,
     publish: bool = False,
+    trained_by: Tuple[str, ...] = (),
 ) -> int:
     """Evaluate a policy on the clips that it was trained on and on those of people it has never seen.
 
@@ -165,6 +166,7 @@ def evaluate(
         backend: Physics engine, as --env.backend of scripts/train.py.
         num_envs: Clips played at a time, as --eval.num_envs; 0 is automatic.
         publish: Note the figures as published.
+        trained_by: With --publish: the commands that trained the policy, {out} in place of the folder.
     """
     own: Results = {}
     for role, name in SETS.items():
@@ -178,6 +180,8 @@ def evaluate(
     show_evaluation(own, published)
     if publish:
         publish_section(results, "evaluation", own)
+    if publish and trained_by:
+        publish_section(results, "training", {"commands": trained_by})
     return 0
 
 
@@ -336,8 +340,14 @@ def conversion_figures(clips: Sequence[Clip], measured: Sequence[Measured]) -> R
         "clips": len(clips),
         "frames": sum(clip.num_frames for clip in clips),
         "hours": round(sum(clip.duration for clip in clips) / 3600.0, 3),
-        "figures": {figure.label: figure._asdict() for figure in figures(measured, KNEE_SUBJECTS)},
+        "figures": {figure.label: published_figure(figure) for figure in figures(measured, KNEE_SUBJECTS)},
     }
+
+
+def published_figure(figure: Figure) -> Results:
+    """A figure as it is published, under its label."""
+    values = {name: round(getattr(figure, name), 4) for name in ("median", "p90", "maximum")}
+    return {"clips": figure.clips, **values, "digits": figure.digits}
 
 
 def show_conversion(own: Results, published: Results) -> None:
