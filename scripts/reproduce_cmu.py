@@ -24,7 +24,6 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 import tyro
-from measure_retargeting import Figure, Measured, figures, measure_job
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -37,6 +36,7 @@ from puffer_phc.files import whole_file
 from puffer_phc.learn.rollout import deterministic
 from puffer_phc.main import open_session, say, session_policy
 from puffer_phc.motion.convert import SLOW_CMU_SUBJECTS, Converted, Dropped, Options, Source, convert, find_sources, index_rows
+from puffer_phc.motion.fidelity import Figure, Measured, figures, measure_job
 from puffer_phc.motion.file import Clip, save_motion_file
 from puffer_phc.motion.manifest import (
     DIFFERENT,

@@ -34,7 +34,7 @@ MANIFEST = REPOSITORY / "sample_data" / "cmu_manifest.csv"
 
 
 def load_script():
-    """The script as a module, beside its neighbours."""
+    """The script as a module."""
     with mock.patch.object(sys, "path", [str(SCRIPT.parent), *sys.path]):
         return importlib.import_module(SCRIPT.stem)
 
