@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.console import Console
 from puffer_phc import build
 from puffer_phc.config import Config, EnvConfig, chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError, PhcError
+from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.files import remove_parts
 from puffer_phc.learn.checkpoint import LATEST, Checkpoint
@@ -202,18 +203,24 @@ def evaluate(arguments: Parsed) -> int:
     if arguments.checkpoint_path is None:
         raise ConfigError("--mode eval needs a checkpoint: -c FILE")
     check_writable(arguments.output)
-    session = open_session(arguments)
-    motions = build.load_motions(session.config, session.device, session.world)
-    evaluator = build.Evaluator(session.config, motions, session.world)
-    policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    result = evaluator(Deterministic(policy, session.config.train.precision))
-    evaluator.close()
+    session, result = evaluated(arguments)
     if session.world.is_main:
         Console().print(summary_table(result))
         for path in write_results(result, arguments.output):
             say(f"wrote {path}")
     session.world.close()
     return 0
+
+
+def evaluated(arguments: Parsed) -> Tuple[Session, EvaluationResult]:
+    """What the checkpoint of ``arguments`` does on every clip."""
+    session = open_session(arguments)
+    motions = build.load_motions(session.config, session.device, session.world)
+    evaluator = build.Evaluator(session.config, motions, session.world)
+    policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
+    result = evaluator(Deterministic(policy, session.config.train.precision))
+    evaluator.close()
+    return session, result
 
 
 def play(arguments: Parsed) -> int:

@@ -29,12 +29,10 @@ from rich.progress import Progress
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc import build
 from puffer_phc.errors import ConfigError, MotionFileError, PhcError
 from puffer_phc.evaluate.tables import check_folder, write_results
 from puffer_phc.files import whole_file
-from puffer_phc.learn.rollout import deterministic
-from puffer_phc.main import open_session, say, session_policy
+from puffer_phc.main import evaluated, say
 from puffer_phc.motion.convert import SLOW_CMU_SUBJECTS, Converted, Dropped, Options, Source, convert, find_sources, index_rows
 from puffer_phc.motion.fidelity import Figure, Measured, figures, measure_job
 from puffer_phc.motion.file import Clip, save_motion_file
@@ -371,12 +369,7 @@ def evaluate_set(words: List[str], folder: Path, role: str) -> Results:
     """The published figures of one set, evaluated by the command line ``words`` of scripts/train.py; tables go to ``folder``."""
     arguments = parse_options(words)
     check_folder(folder)
-    session = open_session(arguments)
-    motions = build.load_motions(session.config, session.device)
-    evaluator = build.Evaluator(session.config, motions)
-    policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    result = evaluator(deterministic(policy, session.config.train.precision))
-    evaluator.close()
+    session, result = evaluated(arguments)
     write_results(result, folder)
     summary = result.summary()
     values = {key: None if summary[key] != summary[key] else round(summary[key], 4) for _, key, _ in FIGURES}
