@@ -100,19 +100,20 @@ _SCENE = (
 )
 
 
-def _number(value: float) -> str:
+def decimal(value: float) -> str:
     """The shortest decimal text that reads back as ``value``."""
     text = repr(float(value))
     return text[:-2] if text.endswith(".0") else text
 
 
-def _numbers(values: Iterable[float]) -> str:
-    return " ".join(_number(value) for value in values)
+def decimals(values: Iterable[float]) -> str:
+    """The same for several, with spaces between."""
+    return " ".join(decimal(value) for value in values)
 
 
 def _option(options: PhysicsOptions) -> List[str]:
     return [
-        f'  <option timestep="{_number(1.0 / options.rate)}" integrator="{options.integrator}" solver="Newton" cone="{options.cone}"'
+        f'  <option timestep="{decimal(1.0 / options.rate)}" integrator="{options.integrator}" solver="Newton" cone="{options.cone}"'
         f' iterations="{options.iterations}" ls_iterations="{options.ls_iterations}" impratio="1" gravity="0 0 -9.81"/>'
     ]
 
@@ -122,7 +123,7 @@ def _default_classes(options: PhysicsOptions) -> List[str]:
     affinity = 1 if options.has_self_collision else 0
     return [
         "  <default>",
-        f'    <joint armature="{_number(ARMATURE)}" damping="0" stiffness="0" frictionloss="0" limited="false"/>',
+        f'    <joint armature="{decimal(ARMATURE)}" damping="0" stiffness="0" frictionloss="0" limited="false"/>',
         f"    <geom {CONTACT}/>",
         '    <general biastype="affine" ctrllimited="false" forcelimited="false"/>',
         '    <default class="body">',
@@ -136,31 +137,31 @@ def _body(body: Body, indent: str) -> List[str]:
     """The body's element with its descendants in MJCF order."""
     if body.parent is None:
         lines = [
-            f'{indent}<body name="{body.name}" pos="0 0 {_number(STANDING_HEIGHT)}" childclass="body">',
+            f'{indent}<body name="{body.name}" pos="0 0 {decimal(STANDING_HEIGHT)}" childclass="body">',
             f'{indent}  <freejoint name="{body.name}"/>',
             f'{indent}  <camera name="front" mode="trackcom" pos="3.2 0 0.6" xyaxes="0 1 0 -0.15 0 1"/>',
             f'{indent}  <camera name="side" mode="trackcom" pos="0 -3.2 0.6" xyaxes="1 0 0 0 0.15 1"/>',
         ]
     else:
         lines = [
-            f'{indent}<body name="{body.name}" pos="{_numbers(body.offset)}">',
+            f'{indent}<body name="{body.name}" pos="{decimals(body.offset)}">',
             f'{indent}  <joint name="{body.name}" type="ball"/>',
         ]
-    lines.append(
-        f'{indent}  <geom name="{body.name}" {_shape(body.shape)} density="{_number(body.density)}" material="{_material(body.name)}"/>'
-    )
+    shape, density = shape_attributes(body.shape), decimal(body.density)
+    lines.append(f'{indent}  <geom name="{body.name}" {shape} density="{density}" material="{_material(body.name)}"/>')
     for child in BODIES:
         if child.parent == body.name:
             lines += _body(child, indent + "  ")
     return [*lines, f"{indent}</body>"]
 
 
-def _shape(shape: Shape) -> str:
+def shape_attributes(shape: Shape) -> str:
+    """The attributes of a ``geom`` of this shape."""
     if isinstance(shape, Box):
-        return f'type="box" pos="{_numbers(shape.center)}" size="{_numbers(shape.half_extents)}"'
+        return f'type="box" pos="{decimals(shape.center)}" size="{decimals(shape.half_extents)}"'
     if isinstance(shape, Capsule):
-        return f'type="capsule" fromto="{_numbers((*shape.start, *shape.end))}" size="{_number(shape.radius)}"'
-    return f'type="sphere" pos="{_numbers(shape.center)}" size="{_number(shape.radius)}"'
+        return f'type="capsule" fromto="{decimals((*shape.start, *shape.end))}" size="{decimal(shape.radius)}"'
+    return f'type="sphere" pos="{decimals(shape.center)}" size="{decimal(shape.radius)}"'
 
 
 def _material(name: str) -> str:
@@ -169,8 +170,8 @@ def _material(name: str) -> str:
 
 def _actuators(body: Body, options: PhysicsOptions) -> List[str]:
     """The drives about x, y and z: force = kp·control − kp·length − kd·velocity."""
-    kp = _number(body.stiffness * options.stiffness_scale)
-    minus_kp, minus_kd = _number(-body.stiffness * options.stiffness_scale), _number(-body.damping * options.damping_scale)
+    kp = decimal(body.stiffness * options.stiffness_scale)
+    minus_kp, minus_kd = decimal(-body.stiffness * options.stiffness_scale), decimal(-body.damping * options.damping_scale)
     return [
         f'    <general name="{body.name}_{axis}" joint="{body.name}" gear="{gear} 0 0 0" gainprm="{kp}" biasprm="0 {minus_kp} {minus_kd}"/>'
         for axis, gear in (("x", "1 0 0"), ("y", "0 1 0"), ("z", "0 0 1"))
