@@ -251,6 +251,10 @@ class TrainConfig:
     """Iterations between evaluations, 0: none; auto: 500 on a GPU, 25 on a CPU."""
     checkpoint_interval: Optional[int] = None
     """Iterations between checkpoints, 0: only the last; auto: 500 on a GPU, 50 on a CPU."""
+    divergence: Literal["rollback", "stop"] = "rollback"
+    """After bad iterations (gradients not finite, exploding humanoids): back to the last good weights with half the step, or stop."""
+    divergence_patience: int = 3
+    """Bad iterations in a row after which that happens."""
     keep_checkpoints: int = 3
     """Checkpoints kept in a run's folder, the newest of which is latest.pt too."""
     data_dir: str = "experiments"
@@ -264,7 +268,15 @@ class TrainConfig:
         _check(
             "train",
             self,
-            counts=("total_timesteps", "batch_size", "minibatch_size", "bptt_horizon", "update_epochs", "keep_checkpoints"),
+            counts=(
+                "total_timesteps",
+                "batch_size",
+                "minibatch_size",
+                "bptt_horizon",
+                "update_epochs",
+                "divergence_patience",
+                "keep_checkpoints",
+            ),
             positive=("learning_rate", "adam_eps", "clip_coef", "vf_clip_coef", "max_grad_norm"),
             not_negative=(
                 "seed",

@@ -1,68 +1,19 @@
 """The training loop on the real engine: reproducible, and a stop in the middle leaves no trace."""
 
+import contextlib
 import random
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import numpy
 import pytest
 import torch
-from synthetic_motion import swaying_clip
+from faulty import BATCH, make_trainer, weights
 
-from puffer_phc import build
-from puffer_phc.config import Config
-from puffer_phc.errors import TrainingError
 from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_newest, load_policy, save_checkpoint
 from puffer_phc.learn.trainer import Trainer, due
-from puffer_phc.motion.file import save_motion_file
-from puffer_phc.resolve import resolve
 
 pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
-
-BATCH = 4 * 16
-
-
-class Recorder:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.iterations: Dict[int, Dict[str, float]] = {}
-        self.evaluations: Dict[int, Dict[str, float]] = {}
-        self.messages: List[str] = []
-
-    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
-        self.iterations[step] = metrics
-
-    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
-        self.evaluations[step] = summary
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def close(self) -> None: ...
-
-
-def make_trainer(folder: Path, num_batches: int, evaluate: Optional[Any] = None, max_resident_frames: int = 0, **options: Any) -> Trainer:
-    if not (folder / "motion.npz").exists():
-        save_motion_file(folder / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
-    config = Config()
-    train: Dict[str, Any] = {"batch_size": BATCH, "minibatch_size": 16, "total_timesteps": BATCH * num_batches}
-    train.update({"eval_interval": 0, "checkpoint_interval": 0, **options})
-    config = replace(
-        config,
-        env=replace(config.env, num_envs=4, motion_file=str(folder / "motion.npz"), max_resident_frames=max_resident_frames),
-        policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
-        train=replace(config.train, device="cpu", **train),
-    )
-    config = resolve(config, torch.device("cpu"))
-    env = build.make_environment(config, build.load_motions(config, torch.device("cpu")))
-    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
-    return Trainer(config, env, policy, folder / "run", Recorder(), evaluate)
-
-
-def weights(trainer: Trainer) -> torch.Tensor:
-    return torch.cat([value.double().flatten() for value in trainer.policy.state_dict().values()])
 
 
 def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
@@ -83,7 +34,7 @@ def resumed(folder: Path, num_batches: int, evaluate: Optional[Any] = None, **op
     return trainer
 
 
-SOME_RESIDENT: Dict[str, Any] = {"max_resident_frames": 65, "motion_resample_interval": 2}
+SOME_RESIDENT: Dict[str, Any] = {"env": {"max_resident_frames": 65}, "motion_resample_interval": 2}
 """One of the two clips at a time."""
 
 
@@ -262,17 +213,6 @@ def test_a_target_kl_moves_the_rate_and_zero_leaves_it(tmp_path: Path) -> None:
     assert adapted._rate_factor < 0.5
 
 
-def test_a_loss_that_is_no_number_ends_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    make_trainer(tmp_path, 3).fit()
-    before = (tmp_path / "run" / "latest.pt").read_bytes()
-    trainer = resumed(tmp_path, 10)
-    with torch.no_grad():
-        trainer.policy.value_head.bias.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="nan in iteration 3"):
-        trainer.fit()
-    assert (tmp_path / "run" / "latest.pt").read_bytes() == before
-
-
 def test_stop_ends_after_the_iteration(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 10)
     trainer.stop()
@@ -284,3 +224,26 @@ def test_stop_ends_after_the_iteration(tmp_path: Path) -> None:
 def test_due() -> None:
     assert [i for i in range(1, 7) if due(i, 3)] == [3, 6]
     assert not any(due(i, 0) for i in range(1, 7))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_same_seed_same_weights_with_any_number_of_threads(tmp_path: Path, num_threads: int) -> None:
+    """Enough rows for torch and the engine to share them out."""
+    runs = []
+    for _ in range(2):
+        with threads(num_threads):
+            trainer = make_trainer(tmp_path, 3, env={"num_envs": 64}, batch_size=64 * 16, minibatch_size=256)
+            trainer.fit()
+        runs.append(weights(trainer))
+    assert torch.equal(*runs)
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Torch on as many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -26,7 +26,7 @@ LATEST = "latest.pt"
 CRITIC_PREFIXES = ("critic.", "critic_lstm.", "value_head.")
 """Names of the weights that only training needs."""
 
-CARRIED = ("iteration", "global_step", "rate_factor", "step_factor")
+CARRIED = ("iteration", "global_step", "rate_factor")
 """What a compact checkpoint keeps of ``Checkpoint.trainer``, beside the samplers."""
 
 _GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}

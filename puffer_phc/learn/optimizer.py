@@ -38,9 +38,13 @@ class FlatAdam:
         loss.backward()
 
     def step(self) -> Tensor:
-        """Average the gradient over processes, scale it down to the norm limit, and step. Returns the norm () before scaling."""
+        """Average the gradient over processes, scale it down to the norm limit, and step. Returns the norm () before scaling.
+
+        Where the norm is not finite nothing changes, Adam's averages and its count of steps included.
+        """
         self._world.mean_(self.gradient)
         norm = self.gradient.norm()
+        self._adam.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # what torch.amp.GradScaler sets
         self.gradient.mul_((self._max_grad_norm / (norm + 1e-6)).clamp_max(1.0))
         self._adam.step()
         return norm
@@ -50,7 +54,11 @@ class FlatAdam:
         return {"adam": self._adam.state_dict()["state"], "rate": self.rate.item()}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Go on from ``state_dict``. Raises ValueError for one of other parameters."""
+        sizes = [tuple(p.shape) for p in self._parameters]
+        found = [tuple(moments["exp_avg"].shape) for _, moments in sorted(state["adam"].items())]
+        if found and found != sizes:
+            raise ValueError("the optimiser's state is of other parameters")
         whole = self._adam.state_dict()
         whole["state"] = copy.deepcopy(state["adam"])
         rate = self.rate

@@ -57,9 +57,10 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Moments) -> None:
-        """Take in the moments of one iteration's observations (already combined over processes)."""
+        """Take in the moments of one iteration's observations (already combined over processes), if all of them are finite."""
         past = Moments(self.count, self.mean.double(), self.variance.double() * self.count)
         total = combine(past, batch)
-        self.mean.copy_(total.mean)
-        self.variance.copy_(total.deviation / total.count)
-        self.count.copy_(total.count.clamp_max(self.memory))
+        is_sound = total.mean.isfinite().all() & total.deviation.isfinite().all()
+        self.mean.copy_(torch.where(is_sound, total.mean.float(), self.mean))
+        self.variance.copy_(torch.where(is_sound, (total.deviation / total.count).float(), self.variance))
+        self.count.copy_(torch.where(is_sound, total.count.clamp_max(self.memory), self.count))

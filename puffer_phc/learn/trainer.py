@@ -1,7 +1,6 @@
 """The training loop: collect, estimate advantages, update, report, and now and then evaluate and save."""
 
 import logging
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from puffer_phc.learn.ppo import (
     normalized,
     ppo_losses,
 )
+from puffer_phc.learn.recovery import Recovery, fault
 from puffer_phc.learn.rollout import Collector, Deterministic, Rollout, autocast
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.randomness import EnvRandom
@@ -90,6 +90,8 @@ class Trainer:
         self._weights = loss_weights(options)
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
         self._losses = torch.compile(self._minibatch_losses) if options.compile else self._minibatch_losses
+        parts = {"policy": policy, "optimizer": self._optimizer}
+        self._recovery = Recovery(parts, options.divergence_patience, options.divergence == "rollback")
         self.iteration, self.global_step = 0, 0
         self._warm_up_left = 0
         self._evaluation_due = False
@@ -102,11 +104,13 @@ class Trainer:
 
         Returns whether all was done.
 
-        Raises TrainingError, and leaves the last checkpoint as it is, when a loss is not a number.
+        Raises TrainingError, and leaves the last checkpoint as it is, where training went wrong and was not to go back or went back
+        too often.
         """
         total, eval_interval = chosen(self._options.total_timesteps), chosen(self._options.eval_interval)
         if self.iteration == 0:
             self.save()
+        self._recovery.keep(self.iteration)
         if self.policy.obs_norm.count == 0:
             self._collect()
             self._take_in_observations()
@@ -124,6 +128,7 @@ class Trainer:
                 self._run_evaluation()
                 stopped = self._world.any(self._stop_requested)
             if due(self.iteration, chosen(self._options.checkpoint_interval)):
+                self._recovery.keep(self.iteration)
                 self._try_to_save()
         self.save()
         return done
@@ -141,16 +146,22 @@ class Trainer:
         self._take_in_observations()
         self.iteration += 1
         metrics = self._metrics(figures)
-        if not math.isfinite(metrics["losses/total_loss"]):
-            raise TrainingError(
-                f"the loss is {metrics['losses/total_loss']} in iteration {self.iteration}; the last checkpoint is from before it"
-            )
         now = time.perf_counter()
         metrics["performance/SPS"] = self._batch_size * self._world.size / (now - started)
         metrics["performance/rollout_time"] = collected - started
         metrics["performance/update_time"] = now - collected
         if self._world.is_main:
             self._reporter.on_iteration(self.global_step, metrics)
+        self._recover(fault(metrics, self._batch_size * self._world.size))
+
+    def _recover(self, wrong: Optional[str]) -> None:
+        """Say what was wrong with the iteration, and where that calls for it go back to good weights and begin new episodes."""
+        before = self._recovery.rollbacks
+        line = self._recovery.judge(wrong, self.iteration)
+        if line is not None:
+            self._tell(line)
+        if self._recovery.rollbacks > before:
+            self.env.reset()
 
     def _collect(self) -> None:
         """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
@@ -186,7 +197,8 @@ class Trainer:
         options, rollout = self._options, self._rollout
         returns = advantages + rollout.values
         normed = self._normalized(advantages)
-        self._optimizer.rate.copy_(self._schedule.at(self.iteration) * self._warm_up_factor() * self._rate_factor)
+        rate = self._schedule.at(self.iteration) * self._warm_up_factor() * self._recovery.step_factor
+        self._optimizer.rate.copy_(rate * self._rate_factor)
         per_minibatch = chosen(options.minibatch_size) // options.bptt_horizon
         records: List[Tensor] = []
         for _ in range(options.update_epochs):
@@ -196,11 +208,16 @@ class Trainer:
                 self._optimizer.backward(losses.total)
                 norm = self._optimizer.step()
                 records.append(torch.stack((*losses, norm)).detach())
-        means = self._world.mean_(torch.stack(records).mean(0))
-        figures = dict(zip((*Losses._fields, "grad_norm"), means))
+        figures = self._means(torch.stack(records))
         figures["explained_variance"] = explained_variance(rollout.values, returns)
         self._adapt_rate(figures["approx_kl"])
         return figures
+
+    def _means(self, records: Tensor) -> Dict[str, Tensor]:
+        """Losses and gradient norms by name, means over the rows of ``records`` (M, 8) whose gradient was finite, and how many were not."""
+        is_sound = records[:, -1:].isfinite()
+        means = self._world.mean_(torch.where(is_sound, records, torch.zeros_like(records)).sum(0) / is_sound.sum())
+        return {**dict(zip((*Losses._fields, "grad_norm"), means)), "skipped_steps": (~is_sound).sum().float()}
 
     def _minibatch_losses(self, segments: Tensor, advantages: Tensor, returns: Tensor) -> Losses:
         """Losses of the steps of ``segments`` (S,); ``advantages`` and ``returns`` (T, N) are of the whole rollout.
@@ -293,7 +310,12 @@ class Trainer:
         return Checkpoint(asdict(self.config), policy.state_dict(), policy.observation_size, policy.action_size, trainer, self._origin)
 
     def save(self) -> None:
-        """Write a checkpoint to the run's folder. All processes call it together; the first writes, and raises CheckpointError."""
+        """Write a checkpoint to the run's folder. All processes call it together; the first writes, and raises CheckpointError.
+
+        Raises TrainingError, and leaves the last checkpoint as it is, where the weights are not finite.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.policy.parameters()):
+            raise TrainingError(f"the weights are not finite after iteration {self.iteration} and are not saved")
         checkpoint = self.checkpoint()
         if self._world.is_main:
             save_in_run(self.run_dir, checkpoint, self.iteration, self._options.keep_checkpoints)
@@ -302,7 +324,7 @@ class Trainer:
         """Save; where that fails, say so and train on: the disk may have room again at the next checkpoint."""
         try:
             self.save()
-        except CheckpointError as error:
+        except (CheckpointError, TrainingError) as error:
             self._tell(f"{error}; training goes on, the last whole checkpoint stays")
 
     def _shared_state(self) -> Dict[str, Any]:
@@ -314,6 +336,7 @@ class Trainer:
             "rate_factor": self._rate_factor.item(),
             "warm_up_left": self._warm_up_left,
             "evaluation_due": self._evaluation_due,
+            "recovery": self._recovery.state_dict(),
             "initial": self._initial,
         }
 
@@ -337,6 +360,7 @@ class Trainer:
         if "optimizer" in state:
             self._optimizer.load_state_dict(state["optimizer"])
             self._warm_up_left, self._evaluation_due = state["warm_up_left"], state["evaluation_due"]
+            self._recovery.load_state_dict(state["recovery"])
             for tensor, initial in zip(self._initial, state["initial"]):
                 tensor.copy_(initial)
         else:

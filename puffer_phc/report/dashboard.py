@@ -21,6 +21,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 _IN_THE_BAR = ("performance/uptime", "performance/remaining")
 """Figures that stand beside the progress bar already."""
 
+_WHAT_GOES_WRONG = ("losses/skipped_steps", "environment/diverged", "environment/contact_overflows", "environment/constraint_overflows")
+"""Counts that are worth a place in a plain line where they are not zero."""
+
 Clock = Callable[[], float]
 
 
@@ -119,7 +122,8 @@ class PlainLog:
         if self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES or is_last:
             self._last_line = self._clock()
             names = ("environment/episode_length", "environment/episode_return", "losses/value_loss", "losses/approx_kl")
-            shown = [f"{name.split('/')[1]} {figure(metrics[name])}" for name in names if name in metrics]
+            wrong = [name for name in _WHAT_GOES_WRONG if metrics.get(name, 0.0) > 0]
+            shown = [f"{name.split('/')[1]} {figure(metrics[name])}" for name in (*names, *wrong) if name in metrics]
             self.message(" · ".join([summary_line(self._progress), *shown]))
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
