@@ -3,13 +3,14 @@
 import contextlib
 import random
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy
 import pytest
 import torch
 from faulty import BATCH, make_trainer, weights
 
+from puffer_phc import build
 from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_newest, load_policy, save_checkpoint
 from puffer_phc.learn.trainer import Trainer, due
 

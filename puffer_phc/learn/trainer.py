@@ -161,7 +161,7 @@ class Trainer:
         if line is not None:
             self._tell(line)
         if self._recovery.rollbacks > before:
-            self.env.reset()
+            self._begin_new_episodes()
 
     def _collect(self) -> None:
         """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
@@ -377,9 +377,12 @@ class Trainer:
             self.env.restore(own["env"])
             self._collector.memory.copy_(own["memory"])
         else:
-            self.env.reset()
-            self._collector.memory.zero_()
+            self._begin_new_episodes()
             self._tell("other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes")
+
+    def _begin_new_episodes(self) -> None:
+        self.env.reset()
+        self._collector.memory.zero_()
 
 
 class _StoppedError(Exception):
