@@ -14,6 +14,7 @@ from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import evaluate
+from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary, row_bytes
 from puffer_phc.motion.residents import choose_residents
 from puffer_phc.motion.sampler import FixedSampler, make_sampler
@@ -277,7 +278,7 @@ class Wavering(KinematicSimulator):
 def test_an_evaluation_in_waves_finds_exactly_what_a_whole_library_finds(num_envs, max_frames):
     def result(library):
         simulator = Wavering(num_envs)
-        return evaluate(simulator.oracle, simulator, library, EnvConfig())
+        return evaluate(lambda observation, starts: simulator.oracle(observation), simulator, library, EnvConfig())
 
     library = limited(max_frames)
     library.hold([0, 1])
@@ -299,8 +300,9 @@ def test_an_evaluation_in_waves_on_the_real_engine():
     with torch.no_grad():
         policy.mean_head.weight.mul_(30.0)
     with torch.no_grad():
-        expected = evaluate(policy.mean_action, simulator, MotionLibrary(CLIPS, CPU), config.env)
-        found = evaluate(policy.mean_action, simulator, limited(), config.env)
+        act = Deterministic(policy, "float32")
+        expected = evaluate(act, simulator, MotionLibrary(CLIPS, CPU), config.env)
+        found = evaluate(act, simulator, limited(), config.env)
     assert torch.equal(found.played_frames, expected.played_frames)
     torch.testing.assert_close(found.error_sums, expected.error_sums, rtol=1e-4, atol=1e-3)
 
