@@ -304,9 +304,15 @@ class EvalConfig:
 
     num_envs: Optional[int] = None
     """Clips evaluated at a time; auto: as env.num_envs."""
+    report: bool = True
+    """Write a page about the evaluation beside its tables."""
+    report_clips: int = 6
+    """Worst clips that the page shows in motion and in pictures."""
+    compare: Optional[str] = None
+    """What the page compares with: another checkpoint, which plays the same clips, or the results_by_motion table of an evaluation."""
 
     def __post_init__(self) -> None:
-        _check("eval", self, counts=("num_envs",))
+        _check("eval", self, counts=("num_envs",), not_negative=("report_clips",))
 
 
 @dataclass(frozen=True)

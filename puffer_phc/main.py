@@ -10,15 +10,15 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 from rich.console import Console
 
-from puffer_phc import build
+from puffer_phc import build, eval_mode
 from puffer_phc.config import Config, EnvConfig, chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError, PhcError
-from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.files import remove_parts
 from puffer_phc.learn.checkpoint import LATEST, Checkpoint
@@ -26,6 +26,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.learn.trainer import Trainer
+from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.options import Parsed, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
 from puffer_phc.report.metrics_log import MetricsLog
@@ -199,28 +200,45 @@ def session_policy(session: Session, arguments: Parsed, observation_size: int, a
 
 
 def evaluate(arguments: Parsed) -> int:
-    """Evaluate a checkpoint on every clip; writes the summary and the table by motion to ``--output``."""
+    """Evaluate a checkpoint on every clip; writes the summary, the table by motion and a page about both to ``--output``."""
     if arguments.checkpoint_path is None:
         raise ConfigError("--mode eval needs a checkpoint: -c FILE")
     check_writable(arguments.output)
-    session, result = evaluated(arguments)
+    session, result, motions, policy = evaluated(arguments)
     if session.world.is_main:
         Console().print(summary_table(result))
-        for path in write_results(result, arguments.output):
+        files = write_results(result, arguments.output)
+        for path in files:
             say(f"wrote {path}")
+    if session.config.eval.report:
+        other = eval_mode.second_result(session.config, motions, session.world)
+        if session.world.is_main:
+            traces = eval_mode.worst_traces(session.config, motions, policy, result)
+            say(f"wrote {eval_mode.write_report(files.report, session.config, arguments.checkpoint_path, result, traces, other)}")
     session.world.close()
     return 0
 
 
-def evaluated(arguments: Parsed) -> Tuple[Session, EvaluationResult]:
+class Evaluated(NamedTuple):
+    """An evaluation and what it was made with."""
+
+    session: Session
+    result: EvaluationResult
+    motions: MotionLibrary
+    policy: Policy
+
+
+def evaluated(arguments: Parsed) -> Evaluated:
     """What the checkpoint of ``arguments`` does on every clip."""
     session = open_session(arguments)
+    eval_mode.check_compare(session.config)
     motions = build.load_motions(session.config, session.device, session.world)
     evaluator = build.Evaluator(session.config, motions, session.world)
-    policy = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    result = evaluator(Deterministic(policy, session.config.train.precision))
+    network = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
+    policy = Deterministic(network, session.config.train.precision)
+    result = evaluator(policy)
     evaluator.close()
-    return session, result
+    return Evaluated(session, result, motions, policy)
 
 
 def play(arguments: Parsed) -> int:

@@ -369,7 +369,7 @@ def evaluate_set(words: List[str], folder: Path, role: str) -> Results:
     """The published figures of one set, evaluated by the command line ``words`` of scripts/train.py; tables go to ``folder``."""
     arguments = parse_options(words)
     check_folder(folder)
-    session, result = evaluated(arguments)
+    session, result, *_ = evaluated(arguments)
     write_results(result, folder)
     summary = result.summary()
     values = {key: None if summary[key] != summary[key] else round(summary[key], 4) for _, key, _ in FIGURES}

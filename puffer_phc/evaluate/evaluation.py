@@ -148,7 +148,7 @@ def evaluate(
     about once a second of motion. ``compiled`` fuses the environment's pure parts.
     """
     wanted = list(range(motions.num_clips)) if clip_ids is None else list(clip_ids)
-    frames = _frames_to_play(motions, simulator.control_dt)
+    frames = frames_to_play(motions, simulator.control_dt)
     wanted.sort(key=lambda clip: (-frames[clip], clip))
     judge = _Judge(simulator, motions)
     clips = torch.zeros(simulator.num_envs, dtype=torch.int64, device=simulator.device)
@@ -188,7 +188,7 @@ def _environment(judge: "_Judge", motions: MotionLibrary, sampler: FixedSampler,
     return env
 
 
-def _frames_to_play(motions: MotionLibrary, control_dt: float) -> List[int]:
+def frames_to_play(motions: MotionLibrary, control_dt: float) -> List[int]:
     """Control steps from the start of each clip to the instant nearest to its end, where the environment calls it over.
 
     At a tie the earlier one, so that rounding cannot let the environment be first.
@@ -211,19 +211,36 @@ def _play(policy: Policy, env: ImitationEnv, judge: "_Judge", num_steps: int) ->
             break
 
 
-class _Judge:
-    """A simulator that measures each control step at its end, before the environment can reset a row.
+class Watched:
+    """A simulator between an environment and the real ``simulator`` that looks at each control step at its end, in ``look``.
 
-    It stands between the environment and the real ``simulator``, because the environment has replaced the last state of a clip by the
-    first of the next episode by the time its own ``step`` returns. All rows begin their clips together at time 0.
+    It stands there because the environment has replaced the last state of a clip by the first of the next episode by the time its own
+    ``step`` returns.
     """
 
-    def __init__(self, simulator: Simulator, motions: MotionLibrary) -> None:
-        self._simulator, self._motions = simulator, motions
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
         self.num_envs, self.device, self.control_dt = simulator.num_envs, simulator.device, simulator.control_dt
         self.gains, self.body, self.dof, self.diverged = simulator.gains, simulator.body, simulator.dof, simulator.diverged
         self.set_state, self.push, self.read_counters = simulator.set_state, simulator.push, simulator.read_counters
         self.snapshot, self.restore, self.close = simulator.snapshot, simulator.restore, simulator.close
+
+    def step(self, target: Tensor) -> None:
+        """Step the real simulator with the PD targets (N, D), then look."""
+        self._simulator.step(target)
+        self.look()
+
+    def look(self) -> None:
+        """Called after every control step."""
+        raise NotImplementedError
+
+
+class _Judge(Watched):
+    """Measures each control step. All rows begin their clips together at time 0."""
+
+    def __init__(self, simulator: Simulator, motions: MotionLibrary) -> None:
+        super().__init__(simulator)
+        self._motions = motions
 
     def begin(self, clips: Tensor, frames: Tensor) -> None:
         """Start a batch: row n plays ``frames[n]`` frames of clip ``clips[n]``, both (N,); rows of 0 frames idle."""
@@ -235,9 +252,8 @@ class _Judge:
         self._sums = torch.zeros(self.num_envs, len(ERROR_NAMES), dtype=torch.float64, device=self.device)
         self._offsets: List[Tensor] = []  # P − G of this frame and the two before, newest first
 
-    def step(self, target: Tensor) -> None:
-        """Step the real simulator with the PD targets (N, D), then measure."""
-        self._simulator.step(target)
+    def look(self) -> None:
+        """Measure the frame that has come."""
         self._step += 1
         times = torch.full((self.num_envs,), self._step * self.control_dt, device=self.device)
         self._measure(self.body.pos, self._motions.at(self._clips, times).body.pos)

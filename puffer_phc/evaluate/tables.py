@@ -1,6 +1,7 @@
 """Evaluation results as files for machines (JSON, TSV) and as a table for the terminal."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -43,6 +44,11 @@ class EvaluationFiles(NamedTuple):
 
     summary: Path
     by_motion: Path
+
+    @property
+    def report(self) -> Path:
+        """Where a page about them belongs."""
+        return self.by_motion.with_name(self.by_motion.name.replace("results_by_motion", "eval_report")).with_suffix(".html")
 
 
 def check_folder(folder: PathLike) -> Path:
@@ -94,6 +100,34 @@ def motion_rows(result: EvaluationResult) -> List[Dict[str, Union[str, bool, int
         *result.errors.unbind(-1),
     )
     return [{name: value.item() if isinstance(value, torch.Tensor) else value for name, value in zip(COLUMNS, row)} for row in values]
+
+
+def read_motions(path: PathLike, control_dt: float) -> EvaluationResult:
+    """An evaluation of earlier from its ``results_by_motion`` table; ``control_dt`` s where no row tells its own.
+
+    Raises ConfigError naming what is wrong with the file.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ConfigError(f"results '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
+    missing = [name for name in COLUMNS if not rows or rows[0].get(name) is None]
+    if missing:
+        raise ConfigError(f"results '{path}' lack {', '.join(missing)}; a results_by_motion table of --mode eval has them")
+    try:
+        return _from_rows(rows, control_dt)
+    except ValueError as error:
+        raise ConfigError(f"results '{path}' are not usable: {error}") from error
+
+
+def _from_rows(rows: List[Dict[str, str]], control_dt: float) -> EvaluationResult:
+    frames, played, strict = (torch.tensor([int(row[name]) for row in rows]) for name in ("motion_length", "played_steps", "strict_steps"))
+    seconds = next((float(row["strict_seconds"]) / int(row["strict_steps"]) for row in rows if int(row["strict_steps"]) > 0), control_dt)
+    errors = torch.tensor([[float(row[name] or "nan") for name in ERROR_NAMES] for row in rows], dtype=torch.float64)
+    names = tuple(row["motion_keys"] for row in rows)
+    result = EvaluationResult(seconds, torch.arange(len(rows)), names, frames, played, strict, torch.zeros_like(errors))
+    return dataclasses.replace(result, error_sums=(errors * result.error_counts).nan_to_num(0.0))
 
 
 def summary_table(result: EvaluationResult, num_worst: int = 10) -> Group:
@@ -153,7 +187,7 @@ def _worst_table(result: EvaluationResult, num_worst: int) -> Table:
     table = Table(title="Worst clips")
     for heading in ("clip", "length", "until relaxed failure", "until strict failure", "position error"):
         table.add_column(heading, justify="left" if heading == "clip" else "right")
-    for clip in _worst_first(result)[:num_worst]:
+    for clip in worst_first(result)[:num_worst]:
         length, played, strict = (frames[clip].item() for frames in (result.frames, result.played_frames, result.strict_frames))
         table.add_row(
             Text(result.names[clip]),
@@ -164,8 +198,8 @@ def _worst_table(result: EvaluationResult, num_worst: int) -> Table:
     return table
 
 
-def _worst_first(result: EvaluationResult) -> List[int]:
-    """Positions of all clips in ``result``, worst first."""
+def worst_first(result: EvaluationResult) -> List[int]:
+    """Positions of all clips in ``result``, worst first, in the order of ``summary_table``."""
     survival, succeeded = result.strict_survival.tolist(), result.relaxed_success.tolist()
     position_error = result.errors[:, 0].nan_to_num(math.inf).tolist()
     return sorted(range(len(survival)), key=lambda clip: (succeeded[clip], survival[clip], -position_error[clip], clip))

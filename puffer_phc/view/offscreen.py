@@ -30,7 +30,11 @@ class Canvas:
         self.board = board or (Board(width, height, **_FAST) if is_software() else Board(width, height))
         sizes = self.board.model.vis.global_
         sizes.offwidth, sizes.offheight = width, height
-        self._context = mujoco.MjrContext(self.board.model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            self._context = mujoco.MjrContext(self.board.model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:  # GLFW hands out contexts without a display, too
+            self._gl.free()
+            raise BackendError(f"no OpenGL to draw with ({error})") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self.scene = mujoco.MjvScene(self.board.model, MAX_SHAPES)
         self.option = mujoco.MjvOption()
