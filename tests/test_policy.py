@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from puffer_phc.config import BaseConfig, Config
-from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
+from puffer_phc.learn.policy import AlignedLinear, LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
 from puffer_phc.learn.running_norm import RunningNorm, combine, moments
 from puffer_phc.resolve import resolve
 
@@ -105,3 +105,15 @@ def test_running_norm_stands_still_in_forward() -> None:
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     norm(torch.randn(100, 4))
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("columns", [8, 13, 934])
+def test_padding_changes_neither_results_nor_gradients(columns):
+    torch.manual_seed(0)
+    layer, plain = AlignedLinear(columns, 5), torch.nn.Linear(columns, 5)
+    plain.load_state_dict(layer.state_dict())
+    inputs = torch.randn(3, 2, columns)
+    for one in (layer, plain):
+        one(inputs).square().sum().backward()
+    assert torch.allclose(layer(inputs), plain(inputs), atol=1e-6)
+    assert torch.allclose(layer.weight.grad, plain.weight.grad, atol=1e-4)
