@@ -107,7 +107,7 @@ def test_running_norm_stands_still_in_forward() -> None:
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
 
 
-@pytest.mark.parametrize("columns", [8, 13, 934])
+@pytest.mark.parametrize("columns", [13, 934])
 def test_padding_changes_neither_results_nor_gradients(columns):
     torch.manual_seed(0)
     layer, plain = AlignedLinear(columns, 5), torch.nn.Linear(columns, 5)

@@ -56,7 +56,8 @@ def trunk(input_size: int, layer_sizes: Sequence[int], activation: Type[nn.Modul
     """
     layers = []
     for size in layer_sizes:
-        layers += [layer_init(AlignedLinear(input_size, size)), activation()]
+        linear = AlignedLinear if input_size % ALIGNMENT else nn.Linear
+        layers += [layer_init(linear(input_size, size)), activation()]
         input_size = size
     if has_layer_norm:
         layers.insert(-1, nn.LayerNorm(input_size))
