@@ -14,6 +14,7 @@ from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy, evaluate, merge
+from puffer_phc.evaluate.tables import read_hard_clips
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.learn.checkpoint import Checkpoint, load_policy
 from puffer_phc.learn.distributed import World
@@ -85,15 +86,32 @@ def make_environment(config: Config, motions: MotionLibrary, world: Optional[Wor
     """The training environment of this process, with its own simulator and sampler."""
     world = world or World()
     env, num_envs, device = config.env, chosen(config.env.num_envs), motions.device
+    hard = hard_clips(config, motions)
     random = EnvRandom(config.train.seed, num_envs, device, world.rank * num_envs, world.size * num_envs)
     simulator = make_simulator(env, num_envs, device)
-    sampler = make_sampler(env, motions, random)
+    sampler = make_sampler(env, motions, random, hard)
     sampler.change_residents()
     imitation = ImitationEnv(simulator, motions, sampler, env, env.termination_distance)
     adapter = PufferImitation(imitation)
     if config.train.compile:
         adapter.compile()
     return adapter
+
+
+def hard_clips(config: Config, motions: MotionLibrary) -> Optional[Tensor]:
+    """(C,) bool, true for the clips of ``env.hard_clips``; None where there are none to be drawn more often.
+
+    Raises ConfigError for a file without names and for a name that no clip has; of shared-out clips, other processes hold the others.
+    """
+    path = config.env.hard_clips
+    if path is None:
+        return None
+    wanted = set(read_hard_clips(path))
+    unknown = sorted(wanted - set(motions.names))
+    if unknown and not config.train.shard_clips:
+        raise ConfigError(f"env.hard_clips '{path}': no clip '{unknown[0]}' in '{config.env.motion_file}'")
+    is_hard = torch.tensor([name in wanted for name in motions.names], device=motions.device)
+    return is_hard if is_hard.any() else None
 
 
 def make_policy(config: Config, observation_size: int, action_size: int, device: torch.device) -> PHCPolicy:

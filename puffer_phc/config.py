@@ -130,6 +130,10 @@ class EnvConfig:
     """How clips and start times are drawn: by failures with a uniform floor, uniformly over time, or the original's schemes."""
     sampler_floor: float = 0.2
     """Share of draws that stays uniform over all clips and times."""
+    hard_clips: Optional[str] = None
+    """File of clips to draw more often: names, one a line, or an evaluation's results_by_motion table (its strict failures); auto: none."""
+    hard_share: float = 0.7
+    """With env.hard_clips: share of draws that is of those clips only; the others are of all clips, so that nothing is forgotten."""
 
     def __post_init__(self) -> None:
         _check(
@@ -151,7 +155,7 @@ class EnvConfig:
                 "reward_ang_vel_scale",
                 "rew_power_coef",
             ),
-            shares=("sampler_floor",),
+            shares=("sampler_floor", "hard_share"),
         )
 
 

@@ -258,7 +258,7 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
     An installed package keeps its inputs inside itself but writes where the user stands.
     """
     anchored = dict(values)
-    for name in ("env.motion_file", "train.data_dir", "video.path", "eval.compare"):
+    for name in ("env.motion_file", "env.hard_clips", "train.data_dir", "video.path", "eval.compare"):
         if values.get(name) is not None:
             own_folder = is_installed() and folder == resource_root()
             anchored[name] = str((Path.cwd() if name != "env.motion_file" and own_folder else folder) / values[name])

@@ -84,12 +84,12 @@ def test_automatic_sizes_divide_whatever_the_number_of_environments(device, num_
     assert train.minibatch_size % horizon == 0
 
 
-def test_resolve_leaves_nothing_automatic_but_the_one_that_it_names():
+def test_resolve_leaves_nothing_automatic_but_what_it_names():
     for device in (CPU, CUDA):
         values = dotted(resolve(Config(), device))
         left = {name for name, value in values.items() if value in (None, "auto")}
         settled_by_play = {"play.viewer", "play.clip", "play.num_envs", "video.path"}
-        assert left == {"env.action_scale", "eval.compare"} | settled_by_play
+        assert left == {"env.action_scale", "env.hard_clips", "eval.compare"} | settled_by_play
 
 
 def test_a_gpu_gets_the_fast_backend_and_the_original_sizes():

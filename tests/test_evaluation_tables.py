@@ -12,7 +12,7 @@ from rich.console import Console
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
-from puffer_phc.evaluate.tables import COLUMNS, check_folder, summary_table, write_results
+from puffer_phc.evaluate.tables import COLUMNS, check_folder, read_hard_clips, summary_table, write_results
 
 NOW = datetime(2026, 3, 7, 15, 4)
 
@@ -140,3 +140,18 @@ def test_terminal_shows_a_dash_where_there_is_no_figure():
     text = _printed(_failures_only())
     assert "nan" not in text
     assert "–" in text
+
+
+def test_hard_clips_are_the_strict_failures_of_a_table_or_the_lines_of_a_list(tmp_path):
+    assert read_hard_clips(write_results(_result(), tmp_path, NOW).by_motion) == ["spin\tkick", "flip", "[red]jump"]
+    (tmp_path / "names.txt").write_text("walk\n\n[red]jump\n", encoding="utf-8")
+    assert read_hard_clips(tmp_path / "names.txt") == ["walk", "[red]jump"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x80", b"motion_keys\tsuccess_strict\nwalk\tTrue\n", None])
+def test_files_without_hard_clips_are_refused(tmp_path, content):
+    path = tmp_path / "names.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"names\.txt"):
+        read_hard_clips(path)

@@ -101,6 +101,20 @@ def test_a_clip_too_long_for_the_device_is_refused(here, motion_file, capsys):
     assert not (here / "runs").exists()
 
 
+def test_hard_clips_are_taken_from_an_evaluation_or_a_list(here, motion_file, capsys):
+    options = ["-m", str(motion_file), "--train.total_timesteps", "96", "--train.data_dir", "runs"]
+    (here / "names.txt").write_text("stand\n")
+    assert main([*TINY, *options, "--env.hard_clips", "names.txt"]) == 0
+    (run_dir,) = (here / "runs").iterdir()
+    assert json.loads((run_dir / "config.json").read_text())["env"]["hard_clips"] == str(here / "names.txt")
+    (here / "other.txt").write_text("stand\nstood\n")
+    (here / "empty.txt").write_text("\n")
+    capsys.readouterr()
+    for name, message in (("other.txt", "no clip 'stood' in"), ("empty.txt", "names no clip"), ("nowhere.tsv", "can't be read")):
+        assert main([*TINY, *options, "--env.hard_clips", name]) == 2
+        assert message in one_error_line(capsys)
+
+
 @pytest.fixture
 def reads(monkeypatch):
     """The files that torch reads."""

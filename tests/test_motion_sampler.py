@@ -211,3 +211,41 @@ def test_fixed_assignment():
 
 def test_bins_are_a_second():
     assert BIN_FRAMES == 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hard_clips_have_their_share_and_nothing_is_forgotten(motions, kind):
+    hard = torch.tensor([False, False, True, False, True])
+    config = EnvConfig(sampler=kind, hard_share=0.7)
+    sampler = make_sampler(config, motions, EnvRandom(0, 20000, CPU), hard)
+    usual = make_sampler(config, motions, EnvRandom(0, 20000, CPU))
+    for _ in range(2):
+        expected = 0.3 * usual.clip_probabilities()
+        expected[hard] += 0.7 * usual.clip_probabilities()[hard] / usual.clip_probabilities()[hard].sum()
+        torch.testing.assert_close(sampler.clip_probabilities(), expected)
+        torch.testing.assert_close(shares(sampler).double(), expected, atol=0.02, rtol=0)
+        assert (sampler.clip_probabilities() > 0).all()
+        for one in (sampler, usual):
+            one.record_evaluation(torch.tensor([False, False, False, True, True]))
+            fail(one, 4, 5.0)
+
+
+def test_hard_clips_without_weight_are_drawn_uniformly(motions):
+    """Hard PMCP without a floor gives nothing to a clip that did not fail the last evaluation."""
+    hard = torch.tensor([False, False, True, True, False])
+    sampler = make_sampler(EnvConfig(sampler="pmcp_hard", sampler_floor=0.0, hard_share=0.5), motions, EnvRandom(0, 100, CPU), hard)
+    sampler.record_evaluation(torch.tensor([False, False, False, False, True]))
+    starts = torch.tensor([38.0, 93.0]).double()
+    torch.testing.assert_close(sampler.clip_probabilities()[2:4], 0.5 * starts / starts.sum())
+    torch.testing.assert_close(sampler.clip_probabilities()[4].item(), 0.5)
+
+
+def test_hard_clips_survive_a_resume(motions):
+    hard = torch.tensor([False, True, False, False, False])
+    sampler, other = (make_sampler(EnvConfig(), motions, EnvRandom(seed, 1000, CPU), hard) for seed in (0, 1))
+    fail(sampler, 4, 5.0)
+    other.load_state_dict(sampler.state_dict())
+    for one in (sampler, other):
+        fail(one, 3, 1.0)
+    assert torch.equal(sampler.probabilities, other.probabilities)
+    assert other.clip_probabilities()[1] > 0.7

@@ -87,6 +87,25 @@ def _new_files(folder: Path, stamp: str) -> EvaluationFiles:
     return next(files for files in candidates if not any(path.exists() for path in files))
 
 
+def read_hard_clips(path: PathLike) -> List[str]:
+    """Names of clips in a text file, one a line; of a table that ``write_results`` wrote, those that failed strictly.
+
+    Raises ConfigError for a file that cannot be read or has no such name.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"env.hard_clips '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
+    if lines and lines[0].split("\t")[0] == COLUMNS[0]:
+        rows = csv.DictReader(lines, delimiter="\t")
+        names = [row[COLUMNS[0]] for row in rows if row.get("success_strict") == "False"]
+    else:
+        names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ConfigError(f"env.hard_clips '{path}' names no clip, or no clip that failed")
+    return names
+
+
 def motion_rows(result: EvaluationResult) -> List[Dict[str, Union[str, bool, int, float]]]:
     """One row of ``COLUMNS`` per clip, in the order of the motion library; figures that do not exist are NaN."""
     values = zip(

@@ -4,7 +4,7 @@ Draws cover all N rows of a process at every call, whether a row needs one or no
 device. Start times fall on frames and never in the last two of a clip.
 """
 
-from typing import Any, Dict, List, Protocol, Tuple
+from typing import Any, Dict, List, Optional, Protocol, Tuple
 
 import torch
 from torch import Tensor
@@ -62,8 +62,15 @@ class Sampler(Protocol):
         ...
 
 
-def make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom) -> "Sampler":
-    """The sampler that ``config`` asks for."""
+def make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom, hard_clips: Optional[Tensor] = None) -> "Sampler":
+    """The sampler that ``config`` asks for; clips ``hard_clips`` (C,) bool get the share ``config.hard_share`` of draws to themselves."""
+    sampler = _make_sampler(config, motions, random)
+    if hard_clips is not None:
+        sampler.emphasise(hard_clips, config.hard_share)
+    return sampler
+
+
+def _make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom) -> "UniformSampler":
     starts = config.state_init == "start"
     if config.sampler == "adaptive":
         return AdaptiveSampler(motions, random, config.sampler_floor, starts)
@@ -130,6 +137,7 @@ class UniformSampler:
         self._uniform = self._bin_length.double() / starts.sum()
         self._cumulative = torch.empty_like(self._uniform)
         self.probabilities = torch.empty_like(self._uniform)
+        self._emphasis: Optional[Tuple[Tensor, float]] = None
         self._set_probabilities(self._uniform)
         self.shared_counts: List[Tensor] = []
 
@@ -177,6 +185,14 @@ class UniformSampler:
         self._motions.hold(self._residency.nonzero().squeeze(1).tolist())
         self._prepare_draws()
 
+    def emphasise(self, clips: Tensor, share: float) -> None:
+        """From now on, give the share ``share`` of draws to the clips ``clips`` (C,) bool, some of which must be true, alone.
+
+        Among them, and among all clips in the rest of the draws, the sampler's own preferences hold.
+        """
+        self._emphasis = clips.to(self._uniform.device)[self._bin_clip], share
+        self._set_probabilities(self._emphasised(self.probabilities))
+
     def clip_probabilities(self) -> Tensor:
         """(C,) probability of each clip, for reports."""
         total = torch.zeros(len(self._first_bin), dtype=torch.float64, device=self.probabilities.device)
@@ -198,7 +214,16 @@ class UniformSampler:
         """Draw by ``weights`` (bins,) but for the share ``floor``, which stays uniform; all uniform while no weight is positive."""
         total = weights.sum()
         weighted = torch.where(total > 0, weights / total.clamp_min(1e-30), self._uniform)
-        self._set_probabilities((1.0 - floor) * weighted + floor * self._uniform)
+        self._set_probabilities(self._emphasised((1.0 - floor) * weighted + floor * self._uniform))
+
+    def _emphasised(self, probabilities: Tensor) -> Tensor:
+        """Probabilities (bins,) with the share of the emphasised clips added; uniform among these where none of them had any."""
+        if self._emphasis is None:
+            return probabilities
+        is_hard, share = self._emphasis
+        own = torch.where(is_hard, probabilities, 0.0)
+        own = torch.where(own.sum() > 0, own, torch.where(is_hard, self._uniform, 0.0))
+        return share * own / own.sum() + (1.0 - share) * probabilities
 
 
 class AdaptiveSampler(UniformSampler):
