@@ -7,6 +7,7 @@ from torch import Tensor
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.actions import ActionMap
+from puffer_phc.env.fused import Fused
 from puffer_phc.env.observations import observation, observation_size
 from puffer_phc.env.rewards import REWARD_TERMS, imitation_reward
 from puffer_phc.env.terminations import GRACE_STEPS, is_finite, is_lost, tracking_error
@@ -73,6 +74,7 @@ class ImitationEnv:
         self.action_size = self._actions.action_size
         self.observation_size = observation_size(config.num_future_frames)
         self._target, self._observe, self._verdict = self._actions.target, observation, verdict
+        self._observe_restarts = observation
         self._reference_at = motions.nearest if _falls_on_frames(self.control_dt * motions.fps) else motions.at
         self._waits_are_free = self.device.type == "cpu"
         self._allocate()
@@ -108,10 +110,13 @@ class ImitationEnv:
         )
 
     def compile(self) -> None:
-        """Fuse the pure parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU."""
-        self._target = torch.compile(self._actions.target, fullgraph=True, dynamic=False)
-        self._observe = torch.compile(observation, fullgraph=True, dynamic=False)
-        self._verdict = torch.compile(verdict, fullgraph=True, dynamic=False)
+        """Fuse the pure parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU.
+
+        Where only the rows that restart are worked on, their number differs from step to step, and what looks at them stays as it is.
+        """
+        self._target, self._observe, self._verdict = Fused(self._actions.target), Fused(observation), Fused(verdict)
+        if not self._waits_are_free:
+            self._observe_restarts = self._observe
 
     def reset(self) -> Tensor:
         """Begin a new episode in every row; returns the observation (N, O)."""
@@ -200,7 +205,7 @@ class ImitationEnv:
         left_future = self._ahead(self.clip_ids[rows], self.times[rows])
         self._place(done, rows, clip_ids, start_times)
         _write(self._future, self._ahead(self.clip_ids, self.times))
-        seen = self._observe(_join(self.simulator.body, left_body), _join(self._future.body, left_future.body))
+        seen = self._observe_restarts(_join(self.simulator.body, left_body), _join(self._future.body, left_future.body))
         now, left = seen[: self.num_envs], seen[self.num_envs :].masked_fill(self.diverged[rows].unsqueeze(-1), 0.0)
         self.result.observation.copy_(now)
         self.result.final_observation.copy_(now)

@@ -8,6 +8,7 @@ import torch
 from pufferlib.pufferlib import PufferEnv
 from torch import Tensor
 
+from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
 
@@ -49,7 +50,7 @@ class EpisodeStatistics:
 
     def compile(self) -> None:
         """Fuse the sums of a step with ``torch.compile``."""
-        self._take_in = torch.compile(_take_in, fullgraph=True, dynamic=False)
+        self._take_in = Fused(_take_in)
 
     def read(self, total: Callable[[Tensor], Tensor]) -> Dict[str, float]:
         """Means and counts since the last read; those of episodes and resets are missing where there was none."""

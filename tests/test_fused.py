@@ -1,0 +1,67 @@
+"""Compiled parts of the environment: one graph each, and no end of a run where torch keeps no more of them."""
+
+import functools
+
+import pytest
+import torch
+from kinematic_simulator import KinematicSimulator
+from synthetic_motion import swaying_library
+
+from puffer_phc.config import EnvConfig
+from puffer_phc.env.fused import Fused
+from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.env.puffer import PufferImitation
+from puffer_phc.evaluate.evaluation import evaluate
+from puffer_phc.motion.sampler import make_sampler
+from puffer_phc.randomness import EnvRandom
+
+MOTIONS = swaying_library(12, 10, 8)
+
+
+@pytest.fixture(autouse=True)
+def without_a_compiler(monkeypatch):
+    """Torch traces, guards and counts as ever, but runs the graphs as they are."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    yield
+    torch._dynamo.reset()
+
+
+def figures(num_envs, compiled):
+    simulator = KinematicSimulator(num_envs)
+    return evaluate(lambda observation, starts: simulator.oracle(observation), simulator, MOTIONS, EnvConfig(), compiled=compiled)
+
+
+def test_evaluations_with_more_numbers_of_environments_than_torch_compiles_for(caplog):
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for num_envs in (2, 3, 4, 5):
+            assert torch.equal(figures(num_envs, compiled=True).error_sums, figures(num_envs, compiled=False).error_sums)
+    assert "compiled for too many shapes and goes on uncompiled" in caplog.text
+
+
+def test_evaluating_again_compiles_nothing_again(caplog):
+    for _ in range(12):
+        figures(3, compiled=True)
+    assert "too many shapes" not in caplog.text
+
+
+def test_rows_that_restart_a_few_at_a_time_on_a_cpu(caplog):
+    num_envs, sampler = 24, EnvConfig()
+    random = EnvRandom(0, num_envs, torch.device("cpu"))
+    env = ImitationEnv(KinematicSimulator(num_envs), MOTIONS, make_sampler(sampler, MOTIONS, random), sampler, None)
+    adapter = PufferImitation(env)
+    adapter.compile()
+    numbers = set()
+    for _ in range(40):
+        adapter.step(torch.zeros(num_envs, env.action_size))
+        numbers.add(int(adapter.truncations.sum()))
+    assert len(numbers) > 8
+    assert "too many shapes" not in caplog.text
+
+
+def test_other_errors_come_through():
+    def broken(x):
+        return x @ torch.ones(3, 5)
+
+    with pytest.raises(RuntimeError, match="dim"):
+        Fused(broken)(torch.ones(2, 2))
