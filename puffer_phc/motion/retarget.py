@@ -39,8 +39,8 @@ from puffer_phc.motion.upper_body import fit_upper_body
 CUTOFF = 0.016
 """s, standard deviation of the Gaussian before the rate is lowered."""
 
-STANCE_REACH = 0.998
-"""Share of the straight leg between hip and ankle when the leg carries a walking body and is upright: 12 to 15 degrees of knee flexion."""
+STANCE_REACH = 0.994
+"""Share of the straight leg between hip and ankle when the leg carries a walking body and is upright: 12 degrees of knee flexion."""
 
 STANCE_SHARE = 0.975
 """The same distance as a share of the performer's longest, for performers who are never seen to walk: the median of CMU's walkers."""
@@ -51,13 +51,14 @@ WALKING_SPEEDS = (0.5, 1.8)
 STANCE_FRAMES = 12
 """Fewer frames of upright stance than this tell nothing about a performer."""
 
-REACH = 0.998
-"""Share of the straight leg to which a standing leg may be stretched before the pelvis comes down instead."""
+REACH = 1.0
+"""Share of the straight leg to which a standing leg may be stretched before the pelvis comes down instead; an ankle misses its target by
+less than a millimetre for it, and knees stay straighter between heel strike and toe-off, where legs are longest."""
 
 CONTACT_HEIGHT = 0.06
 """m: a sole higher over the floor than this carries nothing."""
 
-WALKING_REACH = 0.9975
+WALKING_REACH = 0.999
 """Share of the straight leg in a walker's mid-stance."""
 
 LARGEST_RISE = 0.03
@@ -65,6 +66,9 @@ LARGEST_RISE = 0.03
 
 LARGEST_DROP = 0.06
 """m by which the pelvis comes down at most."""
+
+DROP_SECONDS = 0.04
+"""s, standard deviation of the Gaussian that spreads such a fall in time."""
 
 RESTING_SPEEDS = (0.15, 0.5)
 """m/s of the faster of ankle and toe: a foot slower than the first rests, one faster than the second does not."""
@@ -298,7 +302,7 @@ def _drop(root: Tensor, pelvis: Tensor, targets: Tensor, floor: Floor, resting: 
         drops[:, side] = torch.where(resting[:, side], over.clamp(0.0, LARGEST_DROP), drops[:, side])
     largest = drops.amax(1)
     held = torch.cat([torch.from_numpy(maximum_filter1d(largest[span].numpy(), 3)) for span in timeline.spans()])
-    return timeline.smooth(held, 0.05 * timeline.fps)
+    return timeline.smooth(held, DROP_SECONDS * timeline.fps)
 
 
 def _posed(recording: Recording, performer: Performer) -> "tuple[Tensor, Tensor]":
