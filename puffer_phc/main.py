@@ -16,8 +16,9 @@ import torch
 from rich.console import Console
 
 from puffer_phc import build, eval_mode
+from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, chosen
-from puffer_phc.errors import BackendError, CheckpointError, ConfigError, PhcError
+from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.files import remove_parts
@@ -36,10 +37,6 @@ from puffer_phc.reporter import Reporter
 from puffer_phc.resolve import choose_device, describe_sizes, resolve
 from puffer_phc.resources import resource_root
 
-USER_ERROR = 2
-"""Exit code of an error that the user can mend."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 TERMINATED = 143
 """Exit code after SIGTERM, likewise."""
 
@@ -49,17 +46,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("puffer_phc").setLevel(logging.INFO)
-    try:
-        arguments = parse_options(words)
-        return _MODES[arguments.mode](arguments)
-    except PhcError as error:
-        if "--debug" in words:
-            raise
-        sys.stderr.write(f"puffer-phc: {' '.join(str(error).splitlines())}\n")
-        return USER_ERROR
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
+    return run_main(lambda: run_mode(words), "--debug" in words)
+
+
+def run_mode(words: List[str]) -> int:
+    """Run the mode that a command line asks for."""
+    arguments = parse_options(words)
+    return _MODES[arguments.mode](arguments)
 
 
 class CurrentStderr(logging.Handler):

@@ -30,8 +30,8 @@ from torch import Tensor
 from typing_extensions import Literal
 
 from puffer_phc import build
+from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
-from puffer_phc.errors import PhcError
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.trainer import Trainer, autocast
@@ -442,27 +442,28 @@ def figure(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def main() -> int:
+def run(options: Options) -> int:
     """Measure, show, write."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = tyro.cli(Options, description=__doc__)
-    try:
-        if options.clear_cache:
-            import warp
+    if options.clear_cache:
+        import warp
 
-            warp.init()
-            warp.clear_kernel_cache()
-        bench = Bench(options)
-        bench.run()
-    except PhcError as error:
-        sys.stderr.write(f"benchmark: {error}\n")
-        return 2
+        warp.init()
+        warp.clear_kernel_cache()
+    bench = Bench(options)
+    bench.run()
     about = machine(bench.device)
     show(bench.rows, about, bench.config)
     if options.json:
         settings = dataclasses.asdict(bench.config)
         options.json.write_text(json.dumps({"machine": about, "settings": settings, "rows": bench.rows}, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def main() -> int:
+    """Parse the command line and measure."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = tyro.cli(Options, description=__doc__)
+    return run_main(lambda: run(options))
 
 
 if __name__ == "__main__":

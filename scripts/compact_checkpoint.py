@@ -7,8 +7,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from puffer_phc.errors import PhcError
+from puffer_phc.command_line import run_main
 from puffer_phc.learn.checkpoint import compact, load_checkpoint, save_checkpoint
+
+
+def shrink(checkpoint: Path, output: Path, with_critic: bool) -> int:
+    """Read, shrink, write."""
+    save_checkpoint(output, compact(load_checkpoint(checkpoint), with_critic))
+    print(f"wrote {output}: {output.stat().st_size / 1e6:.1f} MB")
+    return 0
 
 
 def main() -> int:
@@ -18,13 +25,7 @@ def main() -> int:
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--with-critic", action="store_true", help="keep the critic, so that training can go on from the file")
     arguments = parser.parse_args()
-    try:
-        save_checkpoint(arguments.output, compact(load_checkpoint(arguments.checkpoint), arguments.with_critic))
-    except PhcError as error:
-        print(f"puffer-phc: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return run_main(lambda: shrink(arguments.checkpoint, arguments.output, arguments.with_critic))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from puffer_phc.errors import MotionFileError, PhcError
+from puffer_phc.command_line import run_main
+from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import save_motion_file
 
@@ -30,22 +31,23 @@ def motion_files(paths: List[Path]) -> List[Path]:
     return files
 
 
+def convert(paths: List[Path], output: Path) -> int:
+    """Convert and say what came out."""
+    clips = [import_deepmimic(path) for path in motion_files(paths or [pybullet_motions()])]
+    save_motion_file(output, clips)
+    for clip in clips:
+        print(f"{clip.name:16s} {clip.num_frames:5d} frames {clip.duration:6.2f} s")
+    print(f"{len(clips)} clips, {output.stat().st_size / 1000:.0f} kB: {output}")
+    return 0
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Convert and say what came out; exit code 2 when a file is not usable."""
+    """Parse the command line and convert; exit code 2 when a file is not usable."""
     parser = argparse.ArgumentParser(description="Write a motion file from DeepMimic motions.")
     parser.add_argument("output", type=Path, help="motion file to write (.npz)")
     parser.add_argument("inputs", type=Path, nargs="*", help="text files or folders; default: those that pybullet brings")
     options = parser.parse_args(arguments)
-    try:
-        clips = [import_deepmimic(path) for path in motion_files(options.inputs or [pybullet_motions()])]
-        save_motion_file(options.output, clips)
-    except PhcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for clip in clips:
-        print(f"{clip.name:16s} {clip.num_frames:5d} frames {clip.duration:6.2f} s")
-    print(f"{len(clips)} clips, {options.output.stat().st_size / 1000:.0f} kB: {options.output}")
-    return 0
+    return run_main(lambda: convert(options.inputs, options.output))
 
 
 if __name__ == "__main__":

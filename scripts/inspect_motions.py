@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.errors import PhcError
+from puffer_phc.command_line import run_main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
 from puffer_phc.motion.inspection_page import inspection_page
@@ -67,26 +67,26 @@ def _show(inspections: List[Inspection], console: Console) -> None:
         console.print(f"{count:6d} {verdict}")
 
 
+def _run(arguments: Arguments, console: Console) -> int:
+    """Inspect, show, write."""
+    clips, inspections = _inspect(load_motion_file(arguments.motions))
+    _show(inspections, console)
+    tsv, page = arguments.tsv or arguments.motions.with_suffix(".tsv"), arguments.html or arguments.motions.with_suffix(".html")
+    tsv.write_text(_tsv(inspections), encoding="utf-8")
+    page.write_text(inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"), encoding="utf-8")
+    console.print(f"{tsv}\n{page}", markup=False)
+    if arguments.output:
+        kept = [clip for clip, inspection in zip(clips, inspections) if inspection.verdict in (OK, REPAIRED)]
+        save_motion_file(arguments.output, kept)
+        console.print(f"{len(kept)} clips: {arguments.output}", markup=False)
+    return 0
+
+
 def main() -> int:
     """Parse the command line and inspect."""
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
-    console = Console()
-    try:
-        clips, inspections = _inspect(load_motion_file(arguments.motions))
-        _show(inspections, console)
-        tsv, page = arguments.tsv or arguments.motions.with_suffix(".tsv"), arguments.html or arguments.motions.with_suffix(".html")
-        tsv.write_text(_tsv(inspections), encoding="utf-8")
-        page.write_text(inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"), encoding="utf-8")
-        console.print(f"{tsv}\n{page}", markup=False)
-        if arguments.output:
-            kept = [clip for clip, inspection in zip(clips, inspections) if inspection.verdict in (OK, REPAIRED)]
-            save_motion_file(arguments.output, kept)
-            console.print(f"{len(kept)} clips: {arguments.output}", markup=False)
-    except (PhcError, OSError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
-    return 0
+    return run_main(lambda: _run(arguments, Console()))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from rich.progress import track
 from typing_extensions import Annotated
 
 from puffer_phc import rotations
-from puffer_phc.errors import PhcError
+from puffer_phc.command_line import run_main
+from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.motion.frame_rate import resample
@@ -75,7 +76,7 @@ def variation(clip: Clip, name: str, num_frames: int, random: np.random.Generato
 def make(arguments: Arguments, console: Console) -> int:
     """Make, save and say so."""
     if arguments.clips < 1 or arguments.frames < 10 * arguments.clips:
-        raise PhcError(f"{arguments.clips} clips of {arguments.frames} frames: at least one clip and ten frames a clip are needed")
+        raise ConfigError(f"{arguments.clips} clips of {arguments.frames} frames: at least one clip and ten frames a clip are needed")
     torch.set_num_threads(1)
     originals = [resample(clip, FPS) for clip in load_motion_file(arguments.input)]
     originals += [mirror_clip(clip) for clip in originals]
@@ -96,12 +97,8 @@ def make(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and make the file."""
-    arguments, console = tyro.cli(Arguments, description=__doc__), Console()
-    try:
-        return make(arguments, console)
-    except PhcError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 2
+    arguments = tyro.cli(Arguments, description=__doc__)
+    return run_main(lambda: make(arguments, Console()))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.errors import PhcError
+from puffer_phc.command_line import run_main
+from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.convert import find_sources, make_jobs
 from puffer_phc.motion.fidelity import JOINTS, Measured, figures, measure_job
 from puffer_phc.motion.file import load_motion_file
@@ -58,24 +59,23 @@ def _write(measured: Sequence[Measured], path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def main() -> int:
-    """Parse the command line and measure."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    torch.set_num_threads(1)
-    console = Console()
-    try:
-        clips = {clip.name: clip for clip in load_motion_file(arguments.motions)}
-        measured = [one for job in make_jobs(find_sources(arguments.originals)) for one in measure_job(job, clips)]
-    except PhcError as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
+def _run(arguments: Arguments, console: Console) -> int:
+    """Measure, show, write."""
+    clips = {clip.name: clip for clip in load_motion_file(arguments.motions)}
+    measured = [one for job in make_jobs(find_sources(arguments.originals)) for one in measure_job(job, clips)]
     if not measured:
-        console.print(f"error: no clip of '{arguments.motions}' was made of a file in '{arguments.originals}'", style="red", markup=False)
-        return 2
+        raise MotionFileError(f"no clip of '{arguments.motions}' was made of a file in '{arguments.originals}'")
     _show(measured, arguments.subjects.split(","), console)
     if arguments.table:
         _write(measured, arguments.table)
     return 0
+
+
+def main() -> int:
+    """Parse the command line and measure."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    torch.set_num_threads(1)
+    return run_main(lambda: _run(arguments, Console()))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from puffer_phc import build
+from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
-from puffer_phc.errors import PhcError
+from puffer_phc.errors import ConfigError
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.resolve import choose_device, resolve
@@ -153,25 +154,33 @@ def show(rows: List[Row], console: Console) -> None:
     console.print(table)
 
 
-def main() -> int:
+def run(options: Options, console: Console) -> int:
     """Measure, or show what was measured."""
-    options = tyro.cli(Options, description=__doc__)
-    console = Console()
-    try:
-        if options.table is None:
-            row = measure(options)
-            if row is None:
-                return 0
-            if options.json is not None:
-                with options.json.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
-            show([row], console)
-            return 0
-        show([json.loads(line) for line in options.table.read_text().splitlines()], console)
+    if options.table is not None:
+        show(read_table(options.table), console)
         return 0
-    except (PhcError, OSError, ValueError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 2
+    row = measure(options)
+    if row is None:
+        return 0
+    if options.json is not None:
+        with options.json.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+    show([row], console)
+    return 0
+
+
+def read_table(path: Path) -> List[Row]:
+    """The rows of a file that ``--json`` wrote."""
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ConfigError(f"'{path}' is no table of measurements ({error})") from error
+
+
+def main() -> int:
+    """Parse the command line and measure."""
+    options = tyro.cli(Options, description=__doc__)
+    return run_main(lambda: run(options, Console()))
 
 
 if __name__ == "__main__":

@@ -25,15 +25,17 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.errors import ConfigError, MotionFileError, PhcError
+from puffer_phc.command_line import run_main
+from puffer_phc.converting import collect
+from puffer_phc.errors import ConfigError, MotionFileError
 from puffer_phc.evaluate.tables import check_folder, write_results
 from puffer_phc.files import whole_file
 from puffer_phc.main import evaluated, say
-from puffer_phc.motion.convert import SLOW_CMU_SUBJECTS, Converted, Dropped, Options, Source, convert, find_sources, index_rows
+from puffer_phc.motion.conversion import Converted, Dropped
+from puffer_phc.motion.convert import SLOW_CMU_SUBJECTS, Options, Source, convert, find_sources, index_rows
 from puffer_phc.motion.fidelity import Figure, Measured, figures, measure_job
 from puffer_phc.motion.file import Clip, save_motion_file
 from puffer_phc.motion.manifest import (
@@ -276,15 +278,7 @@ def with_verdict(entry: Entry, dropped: "Dropped | None") -> Entry:
 
 def convert_all(jobs: Sequence[Sequence[Source]], processes: int) -> Converted:
     """What comes of all jobs, with a progress bar."""
-    total = Converted([], [], [])
-    with Progress(console=Console()) as progress:
-        task = progress.add_task("converting", total=sum(len(job) for job in jobs))
-        for count, part in convert(jobs, Options(), processes):
-            total.clips.extend(part.clips)
-            total.inspections.extend(part.inspections)
-            total.dropped.extend(part.dropped)
-            progress.advance(task, count)
-    return total
+    return collect(convert(jobs, Options(), processes), sum(len(job) for job in jobs), Console())
 
 
 def save_set(path: Path, clips: Sequence[Clip]) -> None:
@@ -421,11 +415,7 @@ COMMANDS = {"check": check, "prepare": prepare, "evaluate": evaluate, "train": t
 
 def main() -> int:
     """Parse the command line and run its command."""
-    try:
-        return tyro.extras.subcommand_cli_from_dict(COMMANDS, description=__doc__)
-    except PhcError as error:
-        Console(stderr=True).print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
-        return 2
+    return run_main(lambda: tyro.extras.subcommand_cli_from_dict(COMMANDS, description=__doc__))
 
 
 if __name__ == "__main__":

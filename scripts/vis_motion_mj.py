@@ -18,7 +18,8 @@ import tyro
 from rich.console import Console
 from typing_extensions import Annotated
 
-from puffer_phc.errors import BackendError, PhcError
+from puffer_phc.command_line import run_main
+from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.motion.file import Clip, load_motion_file
 from puffer_phc.resources import resource_root
 
@@ -94,11 +95,11 @@ def _run(arguments: Arguments, console: Console) -> int:
     """List, record or show."""
     clips = load_motion_file(arguments.motion_file)
     if not 0 <= arguments.index < len(clips):
-        raise PhcError(f"--index is {arguments.index}, motion file '{arguments.motion_file}' has clips 0 … {len(clips) - 1}")
+        raise ConfigError(f"--index is {arguments.index}, motion file '{arguments.motion_file}' has clips 0 … {len(clips) - 1}")
     for name in ("width", "height", "fps", "speed", "seconds"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < 1e5:
-            raise PhcError(f"--{name} is {value}, must be more than 0")
+            raise ConfigError(f"--{name} is {value}, must be more than 0")
     if arguments.list:
         _list(clips, console)
     elif arguments.video:
@@ -111,16 +112,7 @@ def _run(arguments: Arguments, console: Console) -> int:
 def main() -> int:
     """Parse the command line and show the clip."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    console = Console()
-    try:
-        return _run(arguments, console)
-    except PhcError as error:
-        if arguments.debug:
-            raise
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_main(lambda: _run(arguments, Console()), arguments.debug)
 
 
 if __name__ == "__main__":

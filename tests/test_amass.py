@@ -305,7 +305,7 @@ def test_mistakes_end_with_one_line(tmp_path, arguments, text, capsys, monkeypat
     import convert_amass_data
 
     assert convert_amass_data.main() == 2
-    output = capsys.readouterr().out
-    assert text in output.splitlines()[-1]
-    assert output.splitlines()[-1].startswith("error: ")
+    error = capsys.readouterr().err
+    assert text in error.splitlines()[-1]
+    assert error.splitlines()[-1].startswith("puffer-phc: ")
     assert not list(tmp_path.rglob("*.part"))

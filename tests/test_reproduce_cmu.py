@@ -201,7 +201,7 @@ def test_the_script_runs_by_itself():
     command = [sys.executable, str(SCRIPT), "check", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip() == "error: 'nowhere' is not a folder"
+    assert done.stderr.strip() == "puffer-phc: 'nowhere' is not a folder"
 
 
 def test_the_shipped_policy_is_the_published_one():

@@ -5,12 +5,9 @@ y up and z forward, ours x forward, y left and z up: components change places. A
 body shape is left out, and the height over the floor is found from the humanoid's own shapes when clips are loaded.
 """
 
-import logging
-import multiprocessing
 import zipfile
 import zlib
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -20,14 +17,13 @@ import torch
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_PELVIS, SMPL_TO_MJCF, UPRIGHT_TO_SMPL_REST
+from puffer_phc.motion.conversion import UNREADABLE, Converted, Dropped, failure, share_out
 from puffer_phc.motion.file import FPS_RANGE, Clip
 from puffer_phc.motion.frame_rate import resample
 from puffer_phc.motion.legacy import load_plain_pickle
 from puffer_phc.motion.library import FPS
 from puffer_phc.motion.mirror import mirror_clip
 from puffer_phc.motion.smpl_model import SmplModel, load_smpl_model
-
-logger = logging.getLogger(__name__)
 
 SPLITS: Dict[str, Tuple[str, ...]] = {
     "train": (
@@ -81,15 +77,6 @@ LARGEST_JOB = 16
 """Files that one process takes at a time."""
 
 
-class Dropped(NamedTuple):
-    """One file that did not become a clip."""
-
-    name: str
-    kind: str
-    """not a motion, other data set, not asked for, filtered, unreadable."""
-    reason: str
-
-
 class Source(NamedTuple):
     """One file to convert."""
 
@@ -122,13 +109,6 @@ class Options(NamedTuple):
     """A SMPL model whose skin decides where the floor is."""
 
 
-class Converted(NamedTuple):
-    """What a job gives back."""
-
-    clips: List[Clip]
-    dropped: List[Dropped]
-
-
 def find_files(folder: Path) -> List[Path]:
     """All .npz files under ``folder``, sorted; raises MotionFileError if there are none."""
     folder = Path(folder)
@@ -150,7 +130,7 @@ def select(files: Sequence[Path], selection: Selection) -> Tuple[List[Source], L
         name = "0-" + "_".join(parts)
         verdict = _verdict(name, parts, selection)
         if verdict is None and name in taken:
-            verdict = Dropped(name, "unreadable", f"has the same name as '{taken[name]}'; --name-offset -4 may tell them apart")
+            verdict = Dropped(name, UNREADABLE, f"has the same name as '{taken[name]}'; --name-offset -4 may tell them apart")
         if verdict is not None:
             dropped.append(verdict)
             continue
@@ -327,21 +307,12 @@ def convert_job(sources: Sequence[Source], options: Options) -> Converted:
             result.clips.extend(convert_file(source, options))
         except _LeftOutError as error:
             result.dropped.append(Dropped(source.name, error.kind, str(error)))
-        except MotionFileError as error:
-            result.dropped.append(Dropped(source.name, "unreadable", str(error)))
-        except Exception as error:  # A file that nobody has thought of must not end a conversion of thousands.
-            logger.debug("unexpected error in %s", source.path, exc_info=True)
-            result.dropped.append(Dropped(source.name, "unreadable", f"{type(error).__name__}: {error}"))
+        except Exception as error:
+            result.dropped.append(failure(source.name, error))
     return result
 
 
 def convert(sources: Sequence[Source], options: Options, processes: int) -> Iterator[Tuple[int, Converted]]:
     """The number of files of each job and what came of it, in order, worked on by ``processes`` processes."""
     jobs = [sources[begin : begin + LARGEST_JOB] for begin in range(0, len(sources), LARGEST_JOB)]
-    if processes <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield len(job), convert_job(job, options)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for job, converted in zip(jobs, pool.map(convert_job, jobs, [options] * len(jobs))):
-            yield len(job), converted
+    return share_out(jobs, partial(convert_job, options=options), processes)

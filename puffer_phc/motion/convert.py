@@ -1,10 +1,8 @@
 """Folders of motion capture files to clips of the humanoid: every file converted, or named with the reason why not."""
 
 import csv
-import logging
-import multiprocessing
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -13,13 +11,12 @@ import torch
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.asf_amc import CMU_FPS, find_skeleton, load_amc
 from puffer_phc.motion.bvh import JointMap, load_bvh
+from puffer_phc.motion.conversion import Converted, Dropped, failure, share_out
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clips
 from puffer_phc.motion.recording import Recording, joinable
 from puffer_phc.motion.retarget import MOST_FRAMES, Performer, measure_performer, retarget_all
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = (".amc", ".bvh", ".txt")
 
@@ -58,21 +55,11 @@ class Source(NamedTuple):
     """What the index calls the motion; empty without one."""
 
 
-class Dropped(NamedTuple):
-    """One file or clip that did not make it."""
+class Looked(NamedTuple):
+    """What a job gives back, and what the inspection found."""
 
-    name: str
-    kind: str
-    """unreadable, rejected, needs a scene."""
-    reason: str
-
-
-class Converted(NamedTuple):
-    """What a job gives back."""
-
-    clips: List[Clip]
+    converted: Converted
     inspections: List[Inspection]
-    dropped: List[Dropped]
 
 
 def index_rows(folder: Path) -> Dict[Path, Dict[str, str]]:
@@ -172,16 +159,8 @@ def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List
             else:
                 recordings.append(load_recording(source, options))
         except Exception as error:
-            dropped.append(_failure(source.name, error))
+            dropped.append(failure(source.name, error))
     return clips, recordings, dropped
-
-
-def _failure(name: str, error: Exception) -> Dropped:
-    """A file or clip that an error ends; a file that nobody has thought of must not end a conversion of thousands."""
-    if isinstance(error, MotionFileError):
-        return Dropped(name, "unreadable", str(error))
-    logger.debug("unexpected error in %s", name, exc_info=error)
-    return Dropped(name, "unreadable", f"{type(error).__name__}: {error}")
 
 
 def _retarget_group(takes: Sequence[Recording], performer: Performer, licence: str) -> Tuple[List[Clip], List[Dropped]]:
@@ -190,7 +169,7 @@ def _retarget_group(takes: Sequence[Recording], performer: Performer, licence: s
         return retarget_all(takes, performer, licence), []
     except Exception as error:
         if len(takes) == 1:
-            return [], [_failure(takes[0].name, error)]
+            return [], [failure(takes[0].name, error)]
     results = [_retarget_group([take], performer, licence) for take in takes]
     return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
 
@@ -211,8 +190,8 @@ def _retarget_all(recordings: Sequence[Recording], options: Options) -> Tuple[Li
     return clips, dropped
 
 
-def convert_job(sources: Sequence[Source], options: Options) -> Converted:
-    """Everything that comes of the files of one job."""
+def look_through(sources: Sequence[Source], options: Options) -> Looked:
+    """Everything that comes of the files of one job, and what was found in all of it."""
     torch.set_num_threads(1)
     clips, recordings, dropped = _read(sources, options)
     retargeted, failed = _retarget_all(recordings, options)
@@ -225,17 +204,14 @@ def convert_job(sources: Sequence[Source], options: Options) -> Converted:
             kept.append(clip)
         else:
             dropped.append(Dropped(clip.name, inspection.verdict, inspection.reasons))
-    return Converted(kept, inspections, dropped)
+    return Looked(Converted(kept, dropped), inspections)
+
+
+def convert_job(sources: Sequence[Source], options: Options) -> Converted:
+    """Everything that comes of the files of one job."""
+    return look_through(sources, options).converted
 
 
 def convert(jobs: Sequence[Sequence[Source]], options: Options, processes: int) -> Iterator[Tuple[int, Converted]]:
-    """The number of files of each job and what came of it, as jobs finish in order, worked on by ``processes`` processes."""
-    if processes <= 1:
-        for job in jobs:
-            yield len(job), convert_job(job, options)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = [pool.submit(convert_job, job, options) for job in jobs]
-        for job, future in zip(jobs, futures):
-            yield len(job), future.result()
+    """The number of files of each job and what came of it, in order, worked on by ``processes`` processes."""
+    return share_out(jobs, partial(convert_job, options=options), processes)
