@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from puffer_phc import build, eval_mode
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import INTERRUPTED, run_main
 from puffer_phc.config import Config, EnvConfig, chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
