@@ -10,8 +10,9 @@ from playing import NUM_HUMANOIDS, save_policy, small_session
 from synthetic_motion import swaying_library
 
 from puffer_phc import options
+from puffer_phc.command_line import USER_ERROR
 from puffer_phc.errors import CheckpointError, ConfigError
-from puffer_phc.main import USER_ERROR, main
+from puffer_phc.main import main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.play import Episode, Playlist, PlaySession
 from puffer_phc.view import display
