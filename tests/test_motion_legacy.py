@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics
 from puffer_phc.motion.file import load_motion_file
-from puffer_phc.motion.legacy import load_plain_pickle
+from puffer_phc.motion.plain_pickle import load_plain_pickle
 
 
 def motion(frames=7, seed=0):

@@ -20,9 +20,9 @@ from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_PELVIS, SMPL_TO_MJCF, 
 from puffer_phc.motion.conversion import UNREADABLE, Converted, Dropped, failure, share_out
 from puffer_phc.motion.file import FPS_RANGE, Clip
 from puffer_phc.motion.frame_rate import resample
-from puffer_phc.motion.legacy import load_plain_pickle
 from puffer_phc.motion.library import FPS
 from puffer_phc.motion.mirror import mirror_clip
+from puffer_phc.motion.plain_pickle import load_plain_pickle
 from puffer_phc.motion.smpl_model import SmplModel, load_smpl_model
 
 SPLITS: Dict[str, Tuple[str, ...]] = {

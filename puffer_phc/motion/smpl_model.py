@@ -1,7 +1,7 @@
 """The neutral SMPL body, where the user has it: its skin, posed as a clip is, says how high the floor lies.
 
 Loper et al. 2015, SMPL: A Skinned Multi-Person Linear Model. The published pickles were written by Python 2 and hold arrays inside objects
-of chumpy and scipy.sparse. They are opened without either package and without running anything: the unpickler of ``legacy`` knows a few
+of chumpy and scipy.sparse. They are opened without either package and without running anything: ``plain_pickle``'s unpickler knows a few
 names more here, and every class of those packages becomes a bag of attributes from which numbers are taken.
 """
 
@@ -16,7 +16,7 @@ from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_ORDER, SMPL_TO_MJCF, UPRIGHT_TO_SMPL_REST
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.legacy import _ADMITTED, _Array, _open, _PlainUnpickler, pickle_errors
+from puffer_phc.motion.plain_pickle import ADMITTED, PlainArray, PlainUnpickler, open_pickle, pickle_errors
 
 FLOOR_FRAMES = 48
 """Frames, evenly spread over a clip, whose median lowest vertex is the floor."""
@@ -109,7 +109,7 @@ def _load(path: Path) -> Any:
     with pickle_errors(label, "a pickle"):
         if path.stat().st_size > LARGEST_MODEL:
             raise MotionFileError(f"{label} has {path.stat().st_size >> 20} MB, far more than any SMPL model")
-        with _open(path) as stream:
+        with open_pickle(path) as stream:
             return _ModelUnpickler(stream).load()
 
 
@@ -135,7 +135,7 @@ class _Bag:
                 self.attributes.update({str(key): value for key, value in part.items()})
 
 
-class _Old(_Array):
+class _Old(PlainArray):
     """An array whose numbers Python 2 wrote as a text."""
 
     def __setstate__(self, state: Tuple[Any, ...]) -> None:
@@ -156,7 +156,7 @@ def _rebuilt(kind: type, *_: Any) -> Any:
 
 def _model_names() -> Dict[Tuple[str, str], Callable[..., Any]]:
     """What a body model may name besides what a motion may."""
-    names: Dict[Tuple[str, str], Callable[..., Any]] = {**_ADMITTED}
+    names: Dict[Tuple[str, str], Callable[..., Any]] = {**ADMITTED}
     for module in ("copy_reg", "copyreg"):
         names[module, "_reconstructor"] = _rebuilt
     for module in ("__builtin__", "builtins"):
@@ -172,10 +172,10 @@ _MODEL_NAMES = _model_names()
 _BAG_PACKAGES = ("chumpy", "scipy")
 
 
-class _ModelUnpickler(_PlainUnpickler):
+class _ModelUnpickler(PlainUnpickler):
     """The plain unpickler, to which objects of ``_BAG_PACKAGES`` are bags of attributes."""
 
-    dispatch: ClassVar[Dict[int, Callable[..., None]]] = dict(_PlainUnpickler.dispatch)
+    dispatch: ClassVar[Dict[int, Callable[..., None]]] = dict(PlainUnpickler.dispatch)
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream)
