@@ -104,10 +104,14 @@ class Rollout:
 
 
 class Collector:
-    """Runs a policy in an environment and records what happened."""
+    """Runs a policy in an environment and records what happened; ``compiled`` fuses the policy's networks with ``torch.compile``."""
 
-    def __init__(self, env: VectorEnv, policy: PHCPolicy, rollout: Rollout, random: EnvRandom, precision: str) -> None:
+    def __init__(
+        self, env: VectorEnv, policy: PHCPolicy, rollout: Rollout, random: EnvRandom, precision: str, compiled: bool = False
+    ) -> None:
         self.env, self.policy, self.rollout, self._random, self._precision = env, policy, rollout, random, precision
+        self._act = torch.compile(policy.act, dynamic=False) if compiled else policy.act
+        self._value_of = torch.compile(policy.value, dynamic=False) if compiled else policy.value
         num_envs, self._device = rollout.num_envs, rollout.values.device
         device = self._device
         self._action = torch.zeros(num_envs, policy.action_size, device=device)
@@ -151,7 +155,7 @@ class Collector:
 
     def _sample_actions(self) -> None:
         with autocast(self._precision, self._device):
-            mean, value, memory = self.policy.act(self.env.observations, self.memory)
+            mean, value, memory = self._act(self.env.observations, self.memory)
         noise = self._random.normal(self.policy.action_size)
         torch.add(mean, self.policy.log_std.exp() * noise, out=self._action)
         self._log_prob.copy_(log_prob(mean, self.policy.log_std, self._action))
@@ -165,7 +169,7 @@ class Collector:
             self._bootstrap.zero_()
         else:
             with autocast(self._precision, self._device):
-                value = self.policy.value(self.env.final_observations, self.memory)
+                value = self._value_of(self.env.final_observations, self.memory)
             self._bootstrap.copy_(torch.where(truncated, value, torch.zeros_like(value)))
         self.forget(self.env.terminals | truncated)
 
@@ -173,6 +177,6 @@ class Collector:
         rollout = self.rollout
         rollout.starts[1:].copy_(rollout.dones[:-1])
         with autocast(self._precision, self._device):
-            last = self.policy.value(self.env.observations, self.memory)
+            last = self._value_of(self.env.observations, self.memory)
         following = torch.cat((rollout.values[1:], last.unsqueeze(0)))
         rollout.next_values.copy_(torch.where(rollout.dones > 0, rollout.bootstraps, following))

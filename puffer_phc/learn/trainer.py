@@ -83,7 +83,7 @@ class Trainer:
         self.random = EnvRandom(options.seed + 1, num_envs, device, self._world.rank * num_envs, total_envs)
         self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + self._world.rank)
         self._rollout = Rollout(horizon, num_envs, options.bptt_horizon, policy)
-        self._collector = Collector(env, policy, self._rollout, self.random, options.precision)
+        self._collector = Collector(env, policy, self._rollout, self.random, options.precision, bool(options.compile))
         self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
         self._schedule = LearningRate(scaled_rate(options, self._world.size), options.lr_decay_rate, options.lr_decay_floor)
         self._rate_factor = torch.ones((), device=device)
