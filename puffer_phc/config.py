@@ -75,7 +75,7 @@ class EnvConfig:
     backend: Literal["auto", "mujoco_cpu", "mujoco_warp", "isaac_gym"] = "auto"
     """Physics engine; auto takes mujoco_warp where there is a CUDA device, else mujoco_cpu."""
     num_envs: Optional[int] = None
-    """Humanoids simulated side by side in this process; auto: 4096 on a GPU, 256 on a CPU."""
+    """Humanoids simulated side by side in this process; auto: 8192 on a GPU, 256 on a CPU."""
     has_self_collision: bool = True
     """Whether the bodies of one humanoid collide with each other."""
     physics_rate: float = 60.0

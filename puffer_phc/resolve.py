@@ -13,7 +13,7 @@ from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chos
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.motion.library import row_bytes
 
-_GPU_NUM_ENVS, _CPU_NUM_ENVS = 4096, 256
+_GPU_NUM_ENVS, _CPU_NUM_ENVS = 8192, 256
 _GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096
 _GPU_LAYER_SIZES = {"LSTMActorPolicy": (2048, 2048, 1024)}
 _GPU_CRITIC_LAYER_SIZES = {"LSTMActorPolicy": (1024, 1024, 512, 256), "LSTMCriticPolicy": (2048, 1024, 1024, 512)}

@@ -96,7 +96,7 @@ def test_a_gpu_gets_the_fast_backend_and_the_original_sizes():
     config = resolve(Config(), CUDA)
     assert (config.env.backend, config.env.num_envs, config.train.batch_size, config.train.minibatch_size) == (
         "mujoco_warp",
-        4096,
+        8192,
         131072,
         32768,
     )
