@@ -92,7 +92,7 @@ def test_resolve_leaves_nothing_automatic_but_what_it_names():
         assert left == {"env.action_scale", "env.hard_clips", "eval.compare"} | settled_by_play
 
 
-def test_a_gpu_gets_the_fast_backend_and_the_original_sizes():
+def test_a_gpu_gets_the_fast_backend_and_large_sizes():
     config = resolve(Config(), CUDA)
     assert (config.env.backend, config.env.num_envs, config.train.batch_size, config.train.minibatch_size) == (
         "mujoco_warp",
