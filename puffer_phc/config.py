@@ -171,6 +171,8 @@ class PolicyConfig:
     """All layers of the critic; auto: the actor's (on a GPU LSTMActorPolicy: 1024 1024 512 256, LSTMCriticPolicy: 2048 1024 1024 512)."""
     init_log_std: float = -1.5
     """Logarithm of the exploration noise in units of action."""
+    final_log_std: Optional[float] = None
+    """What it comes to at the end of the run, in a straight line; auto: it stays as it is."""
     learn_std: bool = False
     """Whether the exploration noise is trained."""
 
@@ -182,6 +184,8 @@ class PolicyConfig:
                 raise ConfigError(f"policy.{name} is {' '.join(map(str, sizes))}, each must be at least 1")
         if self.critic_layer_sizes == ():
             raise ConfigError("policy.critic_layer_sizes is empty, must have at least one layer")
+        if self.learn_std and self.final_log_std is not None:
+            raise ConfigError("policy.final_log_std is for noise on a schedule, and policy.learn_std trains it: leave one of them out")
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def has_warp() -> bool:
 def resolve(config: Config, device: torch.device) -> Config:
     """``config`` with a number for everything automatic, checked as a whole.
 
-    What may stay None: ``env.action_scale``, where it means the original's mixed scales, ``env.hard_clips``, ``eval.compare``, and what
-    the play mode settles by the display.
+    What may stay None: ``env.action_scale``, where it means the original's mixed scales, ``env.hard_clips``, ``eval.compare``,
+    ``policy.final_log_std``, and what the play mode settles by the display.
     Raises ConfigError with both numbers where sizes do not divide.
     """
     on_gpu = device.type == "cuda"

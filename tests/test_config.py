@@ -89,7 +89,7 @@ def test_resolve_leaves_nothing_automatic_but_what_it_names():
         values = dotted(resolve(Config(), device))
         left = {name for name, value in values.items() if value in (None, "auto")}
         settled_by_play = {"play.viewer", "play.clip", "play.num_envs", "video.path"}
-        assert left == {"env.action_scale", "env.hard_clips", "eval.compare"} | settled_by_play
+        assert left == {"env.action_scale", "env.hard_clips", "eval.compare", "policy.final_log_std"} | settled_by_play
 
 
 def test_a_gpu_gets_the_fast_backend_and_large_sizes():

@@ -1,6 +1,7 @@
 """The training loop on the real engine: reproducible, and a stop in the middle leaves no trace."""
 
 import contextlib
+import dataclasses
 import random
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
@@ -248,3 +249,14 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def test_exploration_falls_in_a_straight_line_and_overrules_what_weights_bring_along(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 4)
+    trainer.config = dataclasses.replace(trainer.config, policy=dataclasses.replace(trainer.config.policy, final_log_std=-2.5))
+    trainer.policy.log_std.data.fill_(7.0)
+    seen = []
+    collect = trainer._collector.collect
+    trainer._collector.collect = lambda scale: (seen.append(trainer.policy.log_std[0].item()), collect(scale))  # type: ignore[method-assign]
+    trainer.fit()
+    assert seen == pytest.approx([-1.5, -1.75, -2.0, -2.25])

@@ -165,6 +165,7 @@ class Trainer:
 
     def _collect(self) -> None:
         """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
+        self._set_exploration()
         self._collector.collect(1.0 - self._options.gamma)
         self.global_step += self._batch_size * self._world.size
 
@@ -180,6 +181,14 @@ class Trainer:
         for counts in () if self._options.shard_clips else sampler.shared_counts:
             self._world.sum_(counts)
         sampler.update()
+
+    def _set_exploration(self) -> None:
+        """Noise by the options, unless it is trained; weights from elsewhere bring their own along."""
+        options = self.config.policy
+        if not options.learn_std:
+            done = min(self.global_step / chosen(self._options.total_timesteps), 1.0)
+            final = options.init_log_std if options.final_log_std is None else options.final_log_std
+            self.policy.log_std.detach().fill_(options.init_log_std + done * (final - options.init_log_std))
 
     def _advantages(self) -> Tensor:
         rollout, options = self._rollout, self._options
