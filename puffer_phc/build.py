@@ -170,12 +170,16 @@ class Evaluator:
         self._simulator.close()
 
 
-def training_evaluation(evaluator: Evaluator, env: PufferImitation) -> Callable[[Policy], Dict[str, float]]:
-    """What the trainer calls: evaluates, tells the sampler which clips failed, and returns the summary."""
+def training_evaluation(
+    evaluator: Evaluator, env: PufferImitation, keep: Optional[Callable[[Policy, EvaluationResult], None]] = None
+) -> Callable[[Policy], Dict[str, float]]:
+    """What the trainer calls: evaluates, tells the sampler which clips failed, and returns the summary; ``keep`` gets all of it."""
 
     def run(policy: Policy) -> Dict[str, float]:
         result = evaluator(policy)
         env.env.sampler.record_evaluation(evaluator.own_clips(~result.relaxed_success))
+        if keep is not None:
+            keep(policy, result)
         return result.summary()
 
     return run

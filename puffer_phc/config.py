@@ -267,6 +267,14 @@ class TrainConfig:
     """Checkpoints kept in a run's folder, the newest of which is latest.pt too."""
     data_dir: str = "experiments"
     """Folder that holds one folder per run."""
+    watch: bool = False
+    """Serve a page about the run while it goes on: learning curves, clips, the policy moving on the clip that fails most."""
+    watch_host: str = "127.0.0.1"
+    """Address that this page listens on; 0.0.0.0 lets other machines watch."""
+    watch_port: int = 8081
+    """Its port."""
+    eval_video: bool = False
+    """Film the clip that came out worst after each evaluation, into the run's folder and the trackers."""
     compile: Optional[bool] = None
     """Whether torch.compile is used; auto: on a GPU, where Triton and a C compiler are there."""
     precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
@@ -300,6 +308,8 @@ class TrainConfig:
             ),
             shares=("lr_decay_floor", "gamma", "gae_lambda"),
         )
+        if not 0 < self.watch_port <= 65535:
+            raise ConfigError(f"train.watch_port is {self.watch_port}, must be between 1 and 65535")
         if self.gamma >= 1.0:
             raise ConfigError(f"train.gamma is {self.gamma}, must be less than 1: rewards are scaled by 1 - gamma")
         if self.seed > MAX_SEED:

@@ -314,7 +314,7 @@ def _worst_clip(index: int, trace: Trace, strip: Sequence[bytes]) -> str:
     )
     strip_below = f'<div class="strip">{figures}</div>' if figures else ""
     return (
-        f'<div class="clip"><h3>{page.text(trace.name)}</h3><p class="quiet">{page.text(_story(trace))}</p>'
+        f'<div class="clip"><h3>{page.text(trace.name)}</h3><p class="quiet">{page.text(story(trace))}</p>'
         f'<div class="both"><div>{chart}{strip_below}</div><div id="player-{index}"></div></div></div>'
     )
 
@@ -333,7 +333,7 @@ def _curve(trace: Trace) -> charts.ErrorCurve:
     return charts.ErrorCurve(times, finite.mean(-1).numpy(), finite.amax(-1).numpy(), moments, ends)
 
 
-def _story(trace: Trace) -> str:
+def story(trace: Trace) -> str:
     """What happens to the clip in one sentence."""
     strict, relaxed, length = trace.strict_failure, trace.relaxed_failure, trace.num_frames * trace.control_dt
     if strict is None:

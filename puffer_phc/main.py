@@ -36,6 +36,7 @@ from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.reporter import Reporter
 from puffer_phc.resolve import choose_device, describe_sizes, resolve
 from puffer_phc.resources import resource_root
+from puffer_phc.watching import Watch
 
 TERMINATED = 143
 """Exit code after SIGTERM, likewise."""
@@ -95,16 +96,22 @@ def train(arguments: Parsed) -> int:
     check_writable(Path(arguments.train.data_dir))
     for package in ("wandb",) * arguments.track + ("tensorboard",) * arguments.tensorboard:
         require(package)
+    if arguments.train.watch:
+        from puffer_phc.view.web import check_port
+
+        check_port(arguments.train.watch_host, arguments.train.watch_port, "train.watch_")
     session = open_session(arguments)
     motions = build.load_motions(session.config, session.device, session.world)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
-    evaluate = None
-    if chosen(session.config.train.eval_interval) > 0:
-        evaluate = build.training_evaluation(build.Evaluator(session.config, motions, session.world), env)
+    evaluator = build.Evaluator(session.config, motions, session.world) if chosen(session.config.train.eval_interval) > 0 else None
     state = resumed_state(arguments, session)
     run_dir = arguments.resume or make_run_dir(session)
-    with contextlib.closing(make_reporter(arguments, session, run_dir)) as reporter:
+    with contextlib.closing(make_reporter(arguments, session, run_dir, policy)) as reporter:
+        evaluate = None
+        if evaluator is not None:
+            keep = eval_mode.EvaluationKeeper(session.config, motions, run_dir, reporter)
+            evaluate = build.training_evaluation(evaluator, env, keep if session.world.is_main else None)
         for line in describe_sizes(session.config):
             reporter.message(line)
         trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
@@ -275,8 +282,8 @@ def make_run_dir(session: Session) -> Path:
     return run_dir
 
 
-def make_reporter(arguments: Parsed, session: Session, run_dir: Path) -> Several:
-    """Terminal, metrics.jsonl and the trackers that were asked for; on other processes than the first, nothing."""
+def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PHCPolicy) -> Several:
+    """Terminal, metrics.jsonl, the trackers and the page that were asked for; on other processes than the first, nothing."""
     state = resumed_state(arguments, session)
     first_step = 0 if state is None else state["global_step"]
     progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step)
@@ -286,6 +293,10 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path) -> Several
         listeners += _trackers(arguments, run_dir, dataclasses.asdict(session.config))
         listeners.append(MetricsLog(run_dir / "metrics.jsonl", first_step))
         listeners.append(terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress))
+        if session.config.train.watch:
+            page = Watch(session.config, run_dir, policy)
+            listeners[-1].message(f"watch at {page.url}")
+            listeners.append(page)
     return Several(listeners, progress)
 
 

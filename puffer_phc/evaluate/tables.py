@@ -80,6 +80,11 @@ def write_results(result: EvaluationResult, folder: PathLike, now: Optional[date
     return files
 
 
+def write_motions(result: EvaluationResult, path: Path) -> None:
+    """Write the table by motion alone to ``path``. Raises ConfigError where that can't be written."""
+    _write_whole(path, lambda stream: _write_motions(result, stream))
+
+
 def _new_files(folder: Path, stamp: str) -> EvaluationFiles:
     """Names with ``stamp`` that no earlier evaluation has."""
     stamps = itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2)))
@@ -142,7 +147,9 @@ def read_motions(path: PathLike, control_dt: float) -> EvaluationResult:
 
 def _from_rows(rows: List[Dict[str, str]], control_dt: float) -> EvaluationResult:
     frames, played, strict = (torch.tensor([int(row[name]) for row in rows]) for name in ("motion_length", "played_steps", "strict_steps"))
-    seconds = next((float(row["strict_seconds"]) / int(row["strict_steps"]) for row in rows if int(row["strict_steps"]) > 0), control_dt)
+    longest = max(rows, key=lambda row: int(row["strict_steps"]))  # whose seconds have most digits
+    steps = int(longest["strict_steps"])
+    seconds = float(longest["strict_seconds"]) / steps if steps > 0 else control_dt
     errors = torch.tensor([[float(row[name] or "nan") for name in ERROR_NAMES] for row in rows], dtype=torch.float64)
     names = tuple(row["motion_keys"] for row in rows)
     result = EvaluationResult(seconds, torch.arange(len(rows)), names, frames, played, strict, torch.zeros_like(errors))

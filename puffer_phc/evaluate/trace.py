@@ -54,6 +54,10 @@ class Trace(NamedTuple):
         """The first instant at which the mean over the bodies is too far, or None."""
         return _first(fails_relaxed(self.distances))
 
+    def part(self, first: int) -> "Trace":
+        """What comes from instant ``first`` on; its times then count from there."""
+        return self._replace(**{name: getattr(self, name)[first:] for name in _STATES})
+
 
 def _first(flags: Tensor) -> Optional[int]:
     where = flags.nonzero()

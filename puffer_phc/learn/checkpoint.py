@@ -217,6 +217,12 @@ def _is_well_formed(checkpoint: Checkpoint) -> bool:
     )
 
 
+def without_critic(checkpoint: Checkpoint) -> Checkpoint:
+    """What acts, and nothing that only training needs."""
+    weights = {name: tensor for name, tensor in checkpoint.policy.items() if not name.startswith(CRITIC_PREFIXES)}
+    return checkpoint._replace(policy=weights, trainer=None)
+
+
 def compact(checkpoint: Checkpoint, with_critic: bool) -> Checkpoint:
     """A small checkpoint for carrying and publishing: weights in half precision, no optimiser, the critic only if asked for.
 

@@ -1,9 +1,19 @@
 """One reporter that passes everything on to several."""
 
-from typing import Dict, Sequence
+from pathlib import Path
+from typing import Dict, Protocol, Sequence, runtime_checkable
 
 from puffer_phc.report.dashboard import Progress
 from puffer_phc.reporter import Reporter
+
+
+@runtime_checkable
+class Screen(Protocol):
+    """A reporter that shows films, too."""
+
+    def on_video(self, step: int, path: Path) -> None:
+        """A .gif of the policy after ``step`` environment steps."""
+        ...
 
 
 class Several:
@@ -11,6 +21,11 @@ class Several:
 
     def __init__(self, listeners: Sequence[Reporter], progress: Progress) -> None:
         self._listeners, self._progress = list(listeners), progress
+
+    @property
+    def step(self) -> int:
+        """Environment steps at the last iteration."""
+        return self._progress.step
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Pass on the figures of one iteration."""
@@ -25,6 +40,12 @@ class Several:
         """Pass on the figures of one evaluation."""
         for listener in self._listeners:
             listener.on_evaluation(step, summary)
+
+    def on_video(self, step: int, path: Path) -> None:
+        """Pass on a film of the policy to those who show films."""
+        for listener in self._listeners:
+            if isinstance(listener, Screen):
+                listener.on_video(step, path)
 
     def message(self, text: str) -> None:
         """Pass on a line."""

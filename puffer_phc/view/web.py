@@ -54,17 +54,22 @@ _FOLDERS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
 """Which widgets stand under which heading; the others are keys only."""
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise ConfigError where ``host`` and ``port`` can't be listened on: viser would silently take another port."""
+def check_port(host: str, port: int, prefix: str = "play.") -> None:
+    """Raise ConfigError where ``host`` and ``port`` can't be listened on: viser would silently take another port.
+
+    ``prefix`` begins the names of the options that say so.
+    """
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except socket.gaierror as error:
-        raise ConfigError(f"play.host {host!r} is no address of this machine") from error
+        raise ConfigError(f"{prefix}host {host!r} is no address of this machine") from error
     except (OSError, OverflowError) as error:
         in_use = getattr(error, "errno", None) == errno.EADDRINUSE
-        reason = "is in use; choose another with --play.port" if in_use else f"can't be used: {getattr(error, 'strerror', None) or error}"
+        reason = (
+            f"is in use; choose another with --{prefix}port" if in_use else f"can't be used: {getattr(error, 'strerror', None) or error}"
+        )
         raise ConfigError(f"port {port} of {host} {reason}") from error
 
 

@@ -2,20 +2,25 @@
 function sortable(table) {
   const body = table.tBodies[0];
   table.querySelectorAll("th[data-sort]").forEach((heading) => {
-    const sort = () => {
+    heading.addEventListener("click", () => {
       const up = heading.getAttribute("aria-sort") ? heading.getAttribute("aria-sort") !== "ascending" : heading.dataset.sort === "up";
       table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
       heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const column = heading.cellIndex, sign = up ? 1 : -1;
-      const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
-      [...body.rows].map((row) => [value(row), row]).sort(([a], [b]) => {
-        if (a === "" || b === "") return (a === "") - (b === "");
-        const x = Number(a), y = Number(b);
-        return sign * (Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, undefined, { numeric: true }) : x - y);
-      }).forEach(([, row]) => body.append(row));
-    };
-    heading.addEventListener("click", sort);
+      sort();
+    });
   });
+  const sort = () => {
+    const heading = table.querySelector("th[aria-sort]");
+    if (!heading) return;
+    const column = heading.cellIndex, sign = heading.getAttribute("aria-sort") === "ascending" ? 1 : -1;
+    const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+    [...body.rows].map((row) => [value(row), row]).sort(([a], [b]) => {
+      if (a === "" || b === "") return (a === "") - (b === "");
+      const x = Number(a), y = Number(b);
+      return sign * (Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, undefined, { numeric: true }) : x - y);
+    }).forEach(([, row]) => body.append(row));
+  };
+  return sort;
 }
 function filterable(table, search, select, count) {
   const show = () => {

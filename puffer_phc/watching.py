@@ -1,0 +1,88 @@
+"""The run's side of watching: it starts the process that serves the page, and leaves it the policy now and then."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Dict
+
+from puffer_phc.config import Config, chosen
+from puffer_phc.errors import CheckpointError
+from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint, without_critic
+from puffer_phc.learn.policy import PHCPolicy
+
+_SHARE = 0.005
+"""Of the run's time that may go into writing the policy."""
+_LEAST_SECONDS = 5.0
+_ENDING_SECONDS = 5.0
+_OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun says to the run and not to the page's process."""
+
+
+class Watch:
+    """Serves the page of a run from a process of its own, as a reporter among the others.
+
+    It leaves ``policy`` as it is at the time for the page's process, which reads the rest from the files in ``run_dir``. That process gets
+    no GPU, one thread and a low priority; what it says goes to watch.log.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, policy: PHCPolicy) -> None:
+        self._options, self._network = asdict(config), policy
+        self._folder = Path(tempfile.mkdtemp(prefix="puffer_phc_watch_"))
+        self._policy, self._next = self._folder / "policy.pt", 0.0
+        options = config.train
+        spec = {
+            "run_dir": str(run_dir.absolute()),
+            "policy": str(self._policy),
+            "host": options.watch_host,
+            "port": options.watch_port,
+            "total_steps": chosen(options.total_timesteps),
+        }
+        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+        environment.update({"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parent.parent), environment.get("PYTHONPATH", "")])
+        with (run_dir / "watch.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "puffer_phc.watch_mode", json.dumps(spec)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+            )
+        self.url = f"http://{options.watch_host}:{options.watch_port}"
+
+    def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
+        """Leave the policy where the page's process finds it, if the last time was long enough ago for what it cost."""
+        if time.monotonic() < self._next:
+            return
+        start = time.monotonic()
+        with contextlib.suppress(CheckpointError):
+            network = self._network
+            saved = Checkpoint(self._options, network.state_dict(), network.observation_size, network.action_size, None)
+            save_checkpoint(self._policy, without_critic(saved))
+        cost = time.monotonic() - start
+        self._next = start + max(_LEAST_SECONDS, cost / _SHARE)
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
+        """The page's process reads evaluations from the run's folder."""
+
+    def message(self, text: str) -> None:
+        """Messages stay on the terminal."""
+
+    def close(self) -> None:
+        """End the page's process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
