@@ -257,9 +257,9 @@ def time_update(bench: Bench, config: Config) -> Row:
     """Advantages and all epochs over one batch."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(bench, config, Path(folder), Stopwatch(bench, 0.0))
-        trainer._collect()
-        trainer._take_in_observations()
-        seconds = bench.seconds_per_call(lambda: trainer._update(trainer._advantages()))
+        trainer.collect()
+        trainer.take_in_observations()
+        seconds = bench.seconds_per_call(lambda: trainer.update(trainer.advantages()))
         trainer.env.close()
     batch = config.train.batch_size or 1
     return {"steps_per_second": batch / seconds, "ms_per_call": 1000.0 * seconds, "batch_size": batch}

@@ -64,11 +64,11 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
     env = build.make_environment(config, motions, world)
     policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
     trainer = Trainer(config, env, policy, folder, Silent(), None, world)
-    trainer._collect()
-    trainer._take_in_observations()
+    trainer.collect()
+    trainer.take_in_observations()
     env.change_residents()
-    trainer._collect()
-    trainer._update(trainer._advantages())
+    trainer.collect()
+    trainer.update(trainer.advantages())
     env.close()
     return {
         "gradient": trainer._optimizer.gradient.clone(),

@@ -58,8 +58,8 @@ def test_bad_gradients_are_left_out_counted_and_shown(tmp_path: Path) -> None:
 def test_an_exploding_humanoid_is_reset_and_its_neighbours_notice_nothing(tmp_path: Path, value: float) -> None:
     sound, faulty = make_trainer(tmp_path, 4), make_trainer(tmp_path, 4)
     spoil_states(faulty, row=1, value=value, is_bad=lambda call: call == 6)
-    sound._collect()
-    faulty._collect()
+    sound.collect()
+    faulty.collect()
     others = [0, 2, 3]
     for name in ("observations", "rewards", "values"):  # but for rounding, which depends on how many rows are computed together
         one, other = (getattr(trainer._rollout, name)[:, others] for trainer in (sound, faulty))
@@ -152,7 +152,7 @@ def test_spoilt_weights_are_taken_back_too(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
     load_policy(more.policy, checkpoint, "latest.pt")
     more.load_state(checkpoint.trainer)
-    collect, calls = more._collect, []
+    collect, calls = more.collect, []
 
     def spoil_once() -> None:
         if not calls:
@@ -160,7 +160,7 @@ def test_spoilt_weights_are_taken_back_too(tmp_path: Path) -> None:
         calls.append(None)
         collect()
 
-    more._collect = spoil_once
+    more.collect = spoil_once
     assert more.fit()
     assert weights(more).isfinite().all()
     assert more._recovery.rollbacks == 1

@@ -44,9 +44,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, variant: str) -> None
 def test_the_update_begins_with_the_policy_that_acted(tmp_path: Path, variant: str) -> None:
     """The ratio of the new to the old probability is one before the first step, whatever ended inside the segments."""
     trainer = make_trainer(tmp_path, small_config(tmp_path, variant, 5))
-    trainer._collect()
-    trainer._take_in_observations()
-    trainer._collect()
+    trainer.collect()
+    trainer.take_in_observations()
+    trainer.collect()
     assert trainer._rollout.starts.view(-1, trainer._rollout.segment_length, NUM_ENVS)[:, 1:].any()
     losses = trainer._minibatch_losses(torch.arange(trainer._rollout.num_segments), trainer._rollout.rewards, trainer._rollout.values)
     assert losses.approx_kl.abs() < 1e-5
@@ -109,9 +109,9 @@ def test_rows_whose_clip_leaves_the_device_forget_it(tmp_path: Path, variant: st
     trainer = make_trainer(tmp_path, config)
     moved = 0
     for _ in range(6):
-        trainer._collect()
+        trainer.collect()
         clips, memory = trainer.env.env.clip_ids.clone(), trainer._collector.memory.clone()
-        trainer._change_residents()
+        trainer.change_residents()
         gone = trainer.env.env.clip_ids != clips
         moved += int(gone.sum())
         assert trainer._collector.memory[gone].abs().sum() == 0
@@ -130,10 +130,10 @@ def one_update(world: World, folder: Path, variant: str) -> Dict[str, Any]:
     num_envs = NUM_ENVS // world.size
     sizes = {"minibatch_size": num_envs * HORIZON, "update_epochs": 1}
     trainer = make_trainer(folder, small_config(folder, variant, 5, num_envs, **sizes), world)
-    trainer._collect()
-    trainer._take_in_observations()
-    trainer._collect()
-    trainer._update(trainer._advantages())
+    trainer.collect()
+    trainer.take_in_observations()
+    trainer.collect()
+    trainer.update(trainer.advantages())
     return {"gradient": trainer._optimizer.gradient.clone(), "weights": weights(trainer), "memory": trainer._collector.memory}
 
 

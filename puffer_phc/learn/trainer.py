@@ -112,8 +112,8 @@ class Trainer:
             self.save()
         self._recovery.keep(self.iteration)
         if self.policy.obs_norm.count == 0:
-            self._collect()
-            self._take_in_observations()
+            self.collect()
+            self.take_in_observations()
         done, stopped = self.iteration > 0 and self.global_step >= total, False
         if self._evaluation_due:
             self._run_evaluation()
@@ -123,7 +123,7 @@ class Trainer:
             self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
             stopped = self._world.any(self._stop_requested)
             if due(self.iteration, self._options.motion_resample_interval) and not self.env.env.motions.is_whole:
-                self._change_residents()
+                self.change_residents()
             if self._evaluation_due and not stopped:
                 self._run_evaluation()
                 stopped = self._world.any(self._stop_requested)
@@ -139,11 +139,11 @@ class Trainer:
 
     def _iterate(self) -> None:
         started = time.perf_counter()
-        self._collect()
+        self.collect()
         collected = time.perf_counter()
-        advantages = self._advantages()
-        figures = self._update(advantages)
-        self._take_in_observations()
+        advantages = self.advantages()
+        figures = self.update(advantages)
+        self.take_in_observations()
         self.iteration += 1
         metrics = self._metrics(figures)
         now = time.perf_counter()
@@ -163,18 +163,19 @@ class Trainer:
         if self._recovery.rollbacks > before:
             self._begin_new_episodes()
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
         self._set_exploration()
         self._collector.collect(1.0 - self._options.gamma)
         self.global_step += self._batch_size * self._world.size
 
-    def _change_residents(self) -> None:
+    def change_residents(self) -> None:
         """Bring other clips of a limited library onto the device; rows whose clip is gone begin a new episode."""
         self.env.change_residents()
         self._collector.forget(self.env.truncations)
 
-    def _take_in_observations(self) -> None:
+    def take_in_observations(self) -> None:
+        """Let the normaliser and the sampler, which stand still in between, learn from the rollout of all processes."""
         observations = self._rollout.observations.flatten(0, 1)
         self.policy.obs_norm.update(self._world.combined(moments(observations)))
         sampler = self.env.env.sampler
@@ -190,7 +191,8 @@ class Trainer:
             final = options.init_log_std if options.final_log_std is None else options.final_log_std
             self.policy.log_std.detach().fill_(options.init_log_std + done * (final - options.init_log_std))
 
-    def _advantages(self) -> Tensor:
+    def advantages(self) -> Tensor:
+        """(T, N) generalised advantage estimates of the rollout."""
         rollout, options = self._rollout, self._options
         return gae(rollout.rewards, rollout.values, rollout.next_values, rollout.dones, options.gamma, options.gae_lambda)
 
@@ -201,8 +203,8 @@ class Trainer:
         sums = self._world.sum_(torch.stack((count, advantages.sum(), advantages.square().sum())))
         return normalized(advantages, *mean_and_deviation(*sums))
 
-    def _update(self, advantages: Tensor) -> Dict[str, Tensor]:
-        """Several passes over the rollout; returns the means of the losses, on the device."""
+    def update(self, advantages: Tensor) -> Dict[str, Tensor]:
+        """Several passes over the rollout with ``advantages`` (T, N); returns the means of the losses, on the device."""
         options, rollout = self._options, self._rollout
         returns = advantages + rollout.values
         normed = self._normalized(advantages)
