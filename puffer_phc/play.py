@@ -119,6 +119,9 @@ class Playlist:
     def update(self) -> None:
         """Nothing to learn."""
 
+    def change_residents(self) -> None:
+        """Nothing to choose: what is played is there."""
+
     def state_dict(self) -> Dict[str, Any]:
         """Empty."""
         return {}

@@ -58,6 +58,11 @@ class MujocoCpuSimulator:
         model.opt.disableflags |= self._mujoco.mjtDisableBit.mjDSBL_AUTORESET
         return model
 
+    @property
+    def num_threads(self) -> int:
+        """Threads that step the humanoids."""
+        return int(self._batch.nthread)
+
     def _bind_rows(self) -> None:
         """Views of the rows, the records of all substeps, and the row of a humanoid at rest in the zero pose."""
         batch = self._batch

@@ -1,0 +1,50 @@
+"""The benchmark's command line, its figures, and a system that does not tell how much memory a process has."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mujoco", reason="the benchmark times the MuJoCo backend")
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+def test_figures_of_every_stage(tmp_path):
+    sizes = ["--num-envs", "4", "--train.batch-size", "32", "--train.minibatch-size", "16", "--policy.layer-sizes", "16"]
+    words = ["--backend", "mujoco_cpu", "--seconds", "0.02", "--policy.hidden-size", "8", *sizes, "--json", str(tmp_path / "a.json")]
+    done = subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert set(written) == {"machine", "settings", "rows"}
+    rows = {row["stage"]: row for row in written["rows"]}
+    assert list(rows) == ["physics", "environment", "policy", "update", "train"]
+    for row in rows.values():
+        assert row["num_envs"] == 4
+        assert row["steps_per_second"] > 0
+        assert row["ms_per_call"] > 0
+    assert 0.0 < rows["environment"]["share_of_bare"] < rows["physics"]["share_of_bare"] * 1.5
+    assert rows["update"]["batch_size"] == rows["train"]["batch_size"] == 32
+    assert rows["train"]["steps_per_second"] == pytest.approx(32000 / rows["train"]["ms_per_call"])
+    assert "drift mm" in done.stdout
+    assert not any(tmp_path.glob("model*"))
+
+
+def test_a_bad_option_is_one_line(tmp_path):
+    words = ["--backend", "mujoco_cpu", "--env.motion-file", str(tmp_path / "nothing.npz")]
+    done = subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "nothing.npz" in done.stderr
+
+
+def test_windows_has_no_resource_module(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarking.machine import memory_gb
+
+    assert 0.05 < memory_gb(torch.device("cpu")) < 100
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert memory_gb(torch.device("cpu")) is None
