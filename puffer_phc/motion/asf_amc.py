@@ -320,7 +320,8 @@ class _Columns(NamedTuple):
 def _columns_of(motion: AmcMotion, dofs: Mapping[str, Tuple[str, ...]], unit: float) -> Dict[str, _Columns]:
     """The columns of each bone; ``unit`` is one of the file's angles in radians."""
     values = np.ascontiguousarray(motion.values.T)
-    cosines, sines = np.cos(0.5 * unit * values), np.sin(0.5 * unit * values)
+    with np.errstate(invalid="ignore"):  # Infinite angles: the recording says so when it is checked.
+        cosines, sines = np.cos(0.5 * unit * values), np.sin(0.5 * unit * values)
     columns: Dict[str, _Columns] = {}
     begin = 0
     for name, count in motion.layout:

@@ -304,7 +304,8 @@ def _places(joints: Sequence[Joint], values: np.ndarray, needed: "set[int]") -> 
     """World positions, in file units, and rotations of the joints in ``needed`` (all their ancestors among them)."""
     columns = np.ascontiguousarray(values.T)
     half = columns * (0.5 * np.pi / 180.0)
-    cosines, sines = np.cos(half), np.sin(half)
+    with np.errstate(invalid="ignore"):  # Infinite angles: the recording says so when it is checked.
+        cosines, sines = np.cos(half), np.sin(half)
     zero = np.zeros(columns.shape[1])
     places: Dict[int, Place] = {}
     for index in sorted(needed):

@@ -66,18 +66,26 @@ def _knees(positions: Tensor, local: Tensor, fps: float) -> Tuple[float, float]:
     return math.degrees(float(angles.median())), math.degrees(float(turns.median()))
 
 
-def measure_clip(clip: Clip, recording: Recording, scale: float, category: str) -> Measured:
-    """The figures of a clip and the recording it was made from."""
-    root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
-    positions, quats = forward_kinematics(root, local)
+def aligned_original(positions: Tensor, clip: Clip, recording: Recording, scale: float) -> Tensor:
+    """(F, B, 3) m: the performer's joints at the humanoid's size, frame by frame with a clip, whose joints are at ``positions`` (F, B, 3).
+
+    One height for the whole clip makes up for the floor, which captures do not know.
+    """
     original = resample(trim_ends(recording), clip.fps).positions * scale
     if len(original) != len(positions):
         raise MotionFileError(
             f"clip '{clip.name}': {len(positions)} frames, its original has {len(original)} at {clip.fps:g} frames per second"
         )
+    higher = (positions - original)[:, body_ids(JOINTS), 2].mean()
+    return original + torch.stack((torch.zeros(()), torch.zeros(()), higher))
+
+
+def measure_clip(clip: Clip, recording: Recording, scale: float, category: str) -> Measured:
+    """The figures of a clip and the recording it was made from."""
+    root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
+    positions, quats = forward_kinematics(root, local)
     joints = body_ids(JOINTS)
-    away = (positions - original)[:, joints]
-    away[..., 2] -= away[..., 2].mean()
+    away = (positions - aligned_original(positions, clip, recording, scale))[:, joints]
     step = rotations.angle(rotations.multiply(rotations.conjugate(local[:-1]), local[1:]))
     return Measured(
         clip.name,
