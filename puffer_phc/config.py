@@ -207,6 +207,8 @@ class TrainConfig:
     """Seed of every random draw."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    deterministic: bool = False
+    """The same bits each time on a GPU too, at a lower speed; on a CPU it is always so."""
     total_timesteps: Optional[int] = None
     """Environment steps of the run; auto: 500,000,000 on a GPU, 5,000,000 on a CPU."""
     batch_size: Optional[int] = None

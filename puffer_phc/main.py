@@ -23,6 +23,7 @@ from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
 from puffer_phc.evaluate.tables import summary_table, write_results
 from puffer_phc.files import remove_parts
 from puffer_phc.learn.checkpoint import LATEST, Checkpoint
+from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic
@@ -60,8 +61,9 @@ class CurrentStderr(logging.Handler):
     """Writes to whatever ``sys.stderr`` is at the time: a live dashboard puts itself there, to keep its picture whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        sys.stderr.write(f"{self.format(record)}\n")
+        """Write one line, if there is anywhere to write to."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{self.format(record)}\n")
 
 
 class Session(NamedTuple):
@@ -78,6 +80,8 @@ def open_session(arguments: Parsed) -> Session:
     """Choose the device and settle automatic values, before anything expensive."""
     device = choose_device(arguments.sections())
     config = resolve(arguments.sections(), device)
+    if config.train.deterministic:
+        be_deterministic()
     torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
     world = World.from_environment(device.type)
     if device.type == "cuda" and world.size > 1:
@@ -179,8 +183,9 @@ def stopping(trainer: Trainer) -> Iterator[List[int]]:
 
 
 def say(line: str) -> None:
-    """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break. None where nobody reads it."""
+    with contextlib.suppress(OSError):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def again(words: List[str], motion_file: Optional[str] = None) -> str:

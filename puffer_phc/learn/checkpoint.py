@@ -70,10 +70,10 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
 def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise CheckpointError(f"checkpoint '{path}' cannot be written: {error.strerror or error}") from error
-    except RuntimeError as error:  # torch's writer, where the disk is full
-        raise CheckpointError(f"checkpoint '{path}' cannot be written: {str(error).splitlines()[0]}") from error
+    except (OSError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch's writer hides what it met
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        raise CheckpointError(f"checkpoint '{path}' cannot be written: {reason}") from error
 
 
 def save_in_run(run_dir: Path, checkpoint: Checkpoint, iteration: int, keep: int) -> Path:

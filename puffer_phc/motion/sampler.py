@@ -208,7 +208,10 @@ class UniformSampler:
         self._prepare_draws()
 
     def _prepare_draws(self) -> None:
-        torch.cumsum(self.probabilities * self._residency[self._bin_clip], 0, out=self._cumulative)
+        weights = self.probabilities * self._residency[self._bin_clip]
+        if torch.are_deterministic_algorithms_enabled():
+            weights = weights.cpu()  # on a GPU the order of these additions is not fixed
+        self._cumulative.copy_(torch.cumsum(weights, 0))
 
     def _mix(self, weights: Tensor, floor: float) -> None:
         """Draw by ``weights`` (bins,) but for the share ``floor``, which stays uniform; all uniform while no weight is positive."""

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a live picture on a terminal, plain lines elsewhere."""
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -114,7 +115,8 @@ class PlainLog:
     def __init__(self, console: Console, title: str, progress: Progress, clock: Clock = time.monotonic) -> None:
         self._console, self._progress, self._clock = console, progress, clock
         self._last_line = -math.inf
-        self.message(title)
+        with contextlib.suppress(OSError):  # those that follow report it
+            self.message(title)
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Write a line of the most telling figures, unless the last one is only seconds old."""

@@ -1,10 +1,14 @@
 """One reporter that passes everything on to several."""
 
+import contextlib
+import logging
 from pathlib import Path
-from typing import Dict, Protocol, Sequence, runtime_checkable
+from typing import Dict, Iterator, List, Protocol, Sequence, runtime_checkable
 
 from puffer_phc.report.dashboard import Progress
 from puffer_phc.reporter import Reporter
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -17,10 +21,14 @@ class Screen(Protocol):
 
 
 class Several:
-    """Passes figures on to ``listeners`` in turn, with the clock's own: 0verview/SPS, performance/uptime and performance/remaining (s)."""
+    """Passes figures on to ``listeners`` in turn, with the clock's own: 0verview/SPS, performance/uptime and performance/remaining (s).
+
+    A listener that cannot write (disk full, reader of a pipe gone) does not stop the run: that is said once, and it is asked again.
+    """
 
     def __init__(self, listeners: Sequence[Reporter], progress: Progress) -> None:
         self._listeners, self._progress = list(listeners), progress
+        self._failed: List[Reporter] = []
 
     @property
     def step(self) -> int:
@@ -34,25 +42,39 @@ class Several:
         clock = {"0verview/SPS": progress.steps_per_second}
         clock.update({"performance/uptime": progress.elapsed, "performance/remaining": progress.remaining})
         for listener in self._listeners:
-            listener.on_iteration(step, {**metrics, **clock})
+            with self._going_on(listener):
+                listener.on_iteration(step, {**metrics, **clock})
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """Pass on the figures of one evaluation."""
         for listener in self._listeners:
-            listener.on_evaluation(step, summary)
+            with self._going_on(listener):
+                listener.on_evaluation(step, summary)
 
     def on_video(self, step: int, path: Path) -> None:
         """Pass on a film of the policy to those who show films."""
         for listener in self._listeners:
             if isinstance(listener, Screen):
-                listener.on_video(step, path)
+                with self._going_on(listener):
+                    listener.on_video(step, path)
 
     def message(self, text: str) -> None:
         """Pass on a line."""
         for listener in self._listeners:
-            listener.message(text)
+            with self._going_on(listener):
+                listener.message(text)
 
     def close(self) -> None:
         """Close all."""
         for listener in self._listeners:
-            listener.close()
+            with self._going_on(listener):
+                listener.close()
+
+    @contextlib.contextmanager
+    def _going_on(self, listener: Reporter) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if listener not in self._failed:
+                self._failed.append(listener)
+                logger.warning("%s can't write: %s; training goes on without it", type(listener).__name__, error.strerror or error)

@@ -1,0 +1,101 @@
+"""``--train.deterministic``: two runs of one seed give the same bits on a GPU, and what that costs.
+
+On the CPU ``tests/test_trainer.py`` holds the same without the flag.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+import torch
+from killing import is_equal, only_run
+
+from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.determinism import be_deterministic
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BATCH = 131072
+
+
+@pytest.fixture
+def deterministic():
+    """The switch, which belongs to the process, back at its place afterwards."""
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    be_deterministic()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG")
+    if workspace is not None:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace
+
+
+def test_training_is_possible_and_equal_with_deterministic_algorithms_only(tmp_path: Path, deterministic: None) -> None:
+    """Torch raises where an operation has no such algorithm; the Warp engine takes the switch over."""
+    pytest.importorskip("mujoco")
+    from faulty import make_trainer, weights
+
+    runs = [make_trainer(tmp_path, 3) for _ in range(2)]
+    for run in runs:
+        run.fit()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+
+
+def test_the_warp_backend_follows_the_switch(deterministic: None) -> None:
+    mujoco_warp = pytest.importorskip("mujoco_warp")
+    from puffer_phc.humanoid.mjcf import PhysicsOptions
+    from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
+
+    simulator = MujocoWarpSimulator(2, PhysicsOptions(), torch.device("cpu"))
+    assert simulator._warp_model.opt.deterministic == mujoco_warp.DeterminismType.ALL
+    targets = torch.zeros(2, 69)
+    start = simulator.snapshot()
+    simulator.step(targets)
+    first = simulator.body.pos.clone()
+    simulator.restore(start)
+    simulator.step(targets)
+    assert first.isfinite().all() and torch.equal(simulator.body.pos, first)
+    simulator.close()
+
+
+def train(folder: Path, iterations: int, *words: str) -> Path:
+    """A training with the GPU's defaults in a process of its own; returns its folder."""
+    options = ["--train.data_dir", str(folder), "--train.total_timesteps", str(BATCH * (iterations + 1)), "--train.eval_interval", "0"]
+    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *options, *words]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    return only_run(folder)
+
+
+def speed(run: Path) -> Tuple[float, List[float]]:
+    """Median environment steps per second after the first five iterations, and all of them."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found = sorted(line["performance/SPS"] for line in lines[5:])
+    return found[len(found) // 2], found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device")
+def test_two_runs_on_a_gpu_are_equal_with_the_flag_and_this_is_the_price(tmp_path: Path) -> None:
+    runs = [train(tmp_path / name, 30, "--train.deterministic") for name in ("first", "second")]
+    plain = train(tmp_path / "plain", 30)
+    fast, slow = speed(plain)[0], speed(runs[0])[0]
+    print(f"\nsteps/s {fast:,.0f} without the flag, {slow:,.0f} with it: ratio {slow / fast:.3f}")
+    first, second = (load_checkpoint(run / "latest.pt") for run in runs)
+    assert is_equal(first.policy, second.policy)
+    assert is_equal(first.trainer, second.trainer)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device")
+def test_a_resumed_run_on_a_gpu_is_equal_with_the_flag(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", 20, "--train.deterministic")
+    train(tmp_path / "half", 10, "--train.deterministic")
+    half = only_run(tmp_path / "half")
+    train(tmp_path / "half", 20, "--resume", str(half))
+    assert is_equal(load_checkpoint(whole / "latest.pt").policy, load_checkpoint(half / "latest.pt").policy)
