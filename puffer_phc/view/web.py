@@ -14,6 +14,7 @@ from torch import Tensor
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.view.commands import COMMANDS, SPEEDS, Command, command, key_table
 from puffer_phc.view.meshes import unit_meshes
+from puffer_phc.view.own_pages import check_guard, only_own_pages, own_names
 from puffer_phc.view.scene import (
     MARKER_COLOUR,
     MARKER_RADIUS,
@@ -129,8 +130,9 @@ class WebPage:
         except ImportError as error:
             raise BackendError(f"the web page needs viser ({error}); run: pip install viser") from error
         self._session, self._host = session, host
-        with contextlib.redirect_stdout(io.StringIO()):  # its greeting names the address, too
+        with contextlib.redirect_stdout(io.StringIO()), only_own_pages(own_names(host)):  # its greeting names the address, too
             self._server = viser.ViserServer(host=host, port=port, label="puffer-phc", verbose=False)
+        check_guard(host, self._server.get_port())
         self._shown: Optional[Settings] = None
         self._focus = Focus()
         self._status_time = -1.0
