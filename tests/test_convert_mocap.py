@@ -1,5 +1,7 @@
 import csv
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mocap_files import amc_frame, bvh_text, real_archive, squat_frames, write_asf_amc
+from mocap_files import amc_frame, amc_text, asf_text, bvh_text, real_archive, squat_frames, write_asf_amc
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.convert import Options, convert, convert_job, find_sources, look_through, make_jobs
@@ -128,3 +130,45 @@ def test_real_clips_are_accepted_fast_and_on_the_floor(real_folder):
         assert inspection.sunk_share < 0.1
     walk = next(clip for clip in clips if clip.name == "16_15")
     assert 0.85 < float(np.median(walk.root_pos[:, 2])) < 1.0
+
+
+def bad_files(folder):
+    """One file for each fault, in each format; their names."""
+    still = [((0.0, 95.0, 0.0), {})] * 30
+    walk = bvh_text(still)
+    place = walk.index("Frame Time")
+    frames = walk[walk.index("\n", place) + 1 :]
+    texts = {
+        "empty.bvh": "",
+        "keys.bvh": walk.replace("LeftUpLeg", "Something"),
+        "nan.bvh": walk.replace(frames, frames.replace("95.0", "nan", 1)),
+        "one.bvh": bvh_text(still[:1]),
+        "metres.bvh": re.sub(
+            r"OFFSET (\S+) (\S+) (\S+)", lambda found: "OFFSET " + " ".join(str(float(one) / 100) for one in found.groups()), walk
+        ),
+        "empty.txt": "",
+        "keys.txt": '{"Loop": "none"}',
+        "nan.txt": '{"Loop": "none", "Frames": [[NaN, 0, 0], [0.1, 0, 0]]}',
+        "pickle.txt": "cos\nsystem\n(S'touch trace'\ntR.",
+        "empty.amc": "",
+        "keys.amc": "1\nnose 1 2 3\n",
+        "nan.amc": amc_text([amc_frame(1, (0.0, math.nan, 0.0, 0.0, 0.0, 0.0)), amc_frame(2)]),
+        "one.amc": amc_text([amc_frame(1)]),
+    }
+    folder.mkdir()
+    (folder / "bad.asf").write_text(asf_text())
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return {name.replace(".", "_") for name in texts}  # as clips are called where two files have one stem
+
+
+def test_every_bad_file_is_named_and_the_good_one_is_kept(tmp_path):
+    names = bad_files(tmp_path / "bad")
+    (tmp_path / "bad" / "good.bvh").write_text(bvh_text([((0.0, 95.0, 0.0), {})] * 40))
+    parts = [part for _, part in convert(make_jobs(find_sources(tmp_path / "bad")), Options(), 1)]
+    assert [clip.name for part in parts for clip in part.clips] == ["good_bvh"]
+    dropped = {entry.name: entry for part in parts for entry in part.dropped}
+    assert set(dropped) == names
+    assert all(entry.kind == "unreadable" and entry.reason for entry in dropped.values())
+    assert not any("Error:" in entry.reason for entry in dropped.values())
+    assert not (tmp_path / "trace").exists()

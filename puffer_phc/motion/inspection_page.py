@@ -31,6 +31,7 @@ _STYLE = """
 body { font: 14px sans-serif; margin: 2em; color: #222; background: #fff }
 .clip { border-top: 1px solid #ccc; padding: 6px 0; display: grid; grid-template-columns: 22em auto }
 .verdict { color: #fff; border-radius: 3px; padding: 1px 6px }
+.pictures { display: flex; align-items: flex-end } .plots { display: flex; flex-direction: column; gap: 4px }
 .figures { color: #555; font-size: 12px } svg { vertical-align: bottom }
 label { margin-right: 1em }
 """
@@ -85,17 +86,19 @@ def _section(clip: Clip, inspection: Inspection) -> str:
     turns = steps(local).amax(-1).numpy() * 180.0 / np.pi
     headings = rotations.heading_angle(quats[:, 0]).numpy()
     verdict = inspection.verdict.replace(" ", "-")
+    pair = inspection.self_penetration_pair if inspection.self_penetration_m > 0.005 else ""
     figures = (
         f"{inspection.seconds:.1f} s · sunk {100 * inspection.sunk_share:.0f} % · slide {inspection.foot_slide_m_s:.2f} m/s · "
         f"joints {inspection.joint_speed_rad_s:.0f} rad/s · jump {inspection.largest_jump_deg:.0f}° {inspection.jump_joint} · "
-        f"inside itself {100 * inspection.self_penetration_m:.0f} cm {inspection.self_penetration_pair}"
+        f"inside itself {100 * inspection.self_penetration_m:.0f} cm {pair}"
     )
     return (
         f'<div class="clip" data-verdict="{verdict}"><div><b>{html.escape(inspection.name)}</b> '
         f'<span class="verdict" style="background:{COLOURS[inspection.verdict]}">{inspection.verdict}</span><br>'
-        f'{html.escape(inspection.reasons)}<div class="figures">{html.escape(figures)}</div></div><div>'
-        f"{_figures(positions.numpy(), headings)}{_plot(lowest, (-10.0, 40.0), 0.0, 'lowest point, cm (−10 … 40)')}"
-        f"{_plot(turns, (0.0, 90.0), 60.0, 'largest joint step, degrees (0 … 90)')}</div></div>"
+        f'{html.escape(inspection.reasons)}<div class="figures">{html.escape(figures)}</div></div><div class="pictures">'
+        f'{_figures(positions.numpy(), headings)}<div class="plots">'
+        f"{_plot(lowest, (-10.0, 40.0), 0.0, 'lowest point, cm (−10 … 40)')}"
+        f"{_plot(turns, (0.0, 90.0), 60.0, 'largest joint step, degrees (0 … 90)')}</div></div></div>"
     )
 
 

@@ -52,7 +52,7 @@ class Words:
         starts, ends = self.starts[places], self.ends[places]
         values, is_read = _short_decimals(self.text, starts, ends)
         for index in np.flatnonzero(~is_read):
-            values[index] = float(self.text[starts[index] : ends[index]].tobytes())
+            values[index] = float(self.text[starts[index] : ends[index]].tobytes().decode("latin1"))
         return values
 
 
