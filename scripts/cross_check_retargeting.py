@@ -76,7 +76,7 @@ def solve(targets: np.ndarray, pelvis: np.ndarray, joints: np.ndarray) -> np.nda
         import mink
     except ImportError as error:
         raise BackendError("the check needs mink: pip install mink") from error
-    model = mujoco.MjModel.from_xml_string(build_mjcf(PhysicsOptions()))
+    model = mujoco.MjModel.from_xml_string(build_mjcf(PhysicsOptions()))  # type: ignore[attr-defined]
     start = np.concatenate((targets[:2].mean(0), pelvis, joints[1:].reshape(-1)))
     configuration = mink.Configuration(model, start)
     tasks: List[Any] = [mink.PostureTask(model, cost=PULL)]
