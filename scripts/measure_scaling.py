@@ -84,7 +84,7 @@ class Timer:
 
     def communication_share(self) -> float:
         """Time in reductions over time of the profiled iterations."""
-        spans = [event for event in self.profiler.events() if any(name in event.name.lower() for name in REDUCTIONS)]
+        spans = [event for event in self.profiler.events() or () if any(name in event.name.lower() for name in REDUCTIONS)]
         microseconds = sum(event.device_time_total if self._device.type == "cuda" else event.cpu_time_total for event in spans)
         return 1e-6 * microseconds / (self._ends[self._last + PROFILED_ITERATIONS] - self._ends[self._last])
 
