@@ -56,13 +56,17 @@ class ActionMap:
         self._scale = _scale(config).to(device)
         self._lead = config.velocity_lead * gains.damping / gains.stiffness
 
+    def offset(self, action: Tensor) -> Tensor:
+        """(N, D) rad that ``action`` (N, A), clipped to [−1, 1], adds to the reference, or to zero in absolute mode."""
+        return self._scale * action.clamp(-1.0, 1.0)[:, self._columns]
+
     def target(self, action: Tensor, ahead: Reference, dof: DofState) -> Tensor:
         """Targets (N, D) that the drives can follow within the torque limit from the joint state ``dof``.
 
         ``action`` (N, A) is clipped to [−1, 1]; ``ahead`` is the reference at the end of the control step. The lead (kd/kp)·ω cancels
         the lag of a damped drive behind a moving target.
         """
-        offset = self._scale * action.clamp(-1.0, 1.0)[:, self._columns]
+        offset = self.offset(action)
         if self._is_residual:
             offset = offset + ahead.dof_pos + self._lead * ahead.joint_velocity
         return clamp_target(offset, dof.pos, dof.vel, self._gains, self._torque_limit)
