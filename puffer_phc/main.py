@@ -25,6 +25,7 @@ from puffer_phc.files import remove_parts
 from puffer_phc.learn.checkpoint import LATEST, Checkpoint
 from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World
+from puffer_phc.learn.origin import machine, origin
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.learn.trainer import Trainer
@@ -295,7 +296,7 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PH
     listeners: List[Reporter] = []
     if session.world.is_main:
         remove_parts(run_dir)
-        listeners += _trackers(arguments, run_dir, dataclasses.asdict(session.config))
+        listeners += _trackers(arguments, session, run_dir)
         listeners.append(MetricsLog(run_dir / "metrics.jsonl", first_step))
         listeners.append(terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress))
         if session.config.train.watch:
@@ -305,12 +306,13 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PH
     return Several(listeners, progress)
 
 
-def _trackers(arguments: Parsed, run_dir: Path, options: Dict[str, Any]) -> List[Reporter]:
+def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> List[Reporter]:
     trackers: List[Reporter] = []
+    options, facts = dataclasses.asdict(session.config), {**origin(), **machine(session.device)}
     if arguments.track:
-        trackers.append(Wandb(run_dir, arguments.wandb_project, options))
+        trackers.append(Wandb(run_dir, arguments.wandb_project, options, facts))
     if arguments.tensorboard:
-        trackers.append(TensorBoard(run_dir))
+        trackers.append(TensorBoard(run_dir, options, facts))
     return trackers
 
 

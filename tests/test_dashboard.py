@@ -6,7 +6,10 @@ import math
 import os
 import re
 import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -15,6 +18,7 @@ from puffer_phc.report.dashboard import Dashboard, PlainLog, Progress, duration,
 from puffer_phc.report.metrics_log import MetricsLog
 from puffer_phc.report.several import Several
 from puffer_phc.report.trackers import TensorBoard, Wandb
+from puffer_phc.view.video import VideoFile
 
 METRICS = {
     "0verview/agent_steps": 4000.0,
@@ -155,21 +159,36 @@ def test_the_log_is_strict_json_with_the_clock(tmp_path):
     lines = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     reporter.close()
     clocked = {"0verview/SPS": 500.0, "performance/uptime": 2.0, "performance/remaining": 18.0}
+    clocked.update({"performance/eval_time": 0.0, "performance/train_time": 0.0})
     assert lines == [{"step": 1000, **METRICS, **clocked}, {"step": 1000, **SUMMARY, "eval/mpjpe_succ": None}]
+
+
+def film(folder):
+    """A .gif of two pictures."""
+    video = VideoFile(folder / "film.gif", 64, 48, 15.0)
+    for brightness in (50, 200):
+        video.add(np.full((48, 64, 3), brightness, dtype=np.uint8))
+    return Path(video.close())
 
 
 def test_tensorboard_writes_event_files(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = TensorBoard(tmp_path)
+    board = TensorBoard(tmp_path, {"env": {"num_envs": 4}}, {"gpu": "none"})
     board.on_iteration(7, METRICS)
     board.on_evaluation(7, SUMMARY)
+    board.on_video(7, film(tmp_path))
     board.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Scalars("environment/rew_body_pos")[0].value == 0.625
     assert events.Scalars("environment/rew_body_pos")[0].step == 7
     assert "eval/mpjpe_succ" not in events.Tags()["scalars"]
+    (shown_film,) = events.Images("eval/video")
+    assert shown_film.encoded_image_string == (tmp_path / "film.gif").read_bytes()
+    assert (shown_film.width, shown_film.height, shown_film.step) == (64, 48, 7)
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]}
+    assert "| num_envs | 4 |" in texts["options/env/text_summary"] and "| gpu | none |" in texts["options/made_by/text_summary"]
 
 
 def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch):
@@ -178,12 +197,19 @@ def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    tracker = Wandb(tmp_path, "tests", {"env": {"num_envs": 4}})
+    tracker = Wandb(tmp_path, "tests", {"env": {"num_envs": 4}}, {"commit": "0123abc", "gpu": "none"})
     tracker.on_iteration(7, METRICS)
     tracker.on_evaluation(9, SUMMARY)
+    tracker.on_video(9, film(tmp_path))
     tracker.close()
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert log.stat().st_size > 0
+    wanted = (b"environment/rew_body_pos", b"eval/success_rate_strict", b"num_envs", b"0123abc", b"eval/video")
+    end = time.monotonic() + 30.0  # wandb's own process writes the file, now or a moment later
+    while not all(name in log.read_bytes() for name in wanted):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (kept,) = tmp_path.glob("wandb/offline-run-*/files/media/videos/eval/*.gif")
+    assert kept.read_bytes() == (tmp_path / "film.gif").read_bytes()
 
 
 @pytest.mark.parametrize(("package", "option"), [("wandb", "--track"), ("tensorboard", "--tensorboard")])

@@ -10,9 +10,11 @@ import urllib.request
 import pytest
 import torch
 from browser import Browser, find_chromium
+from PIL import Image
 
 from puffer_phc import build
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
+from puffer_phc.errors import BackendError
 from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.tables import write_motions
 from puffer_phc.main import main
@@ -20,6 +22,7 @@ from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.report.curves import MAX_POINTS, Curves
 from puffer_phc.resolve import resolve
 from puffer_phc.resources import resource_root
+from puffer_phc.view import offscreen
 from puffer_phc.watch_mode import Page, Spec
 from puffer_phc.watching import Watch
 
@@ -32,6 +35,14 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def can_draw():
+    try:
+        offscreen.open_context(16, 16).free()
+    except BackendError:
+        return False
+    return True
 
 
 def line(step, **figures):
@@ -200,11 +211,16 @@ def test_a_run_that_is_watched_says_where_and_keeps_its_clips(tmp_path, monkeypa
     port = free_port()
     words = ["--env.num_envs", "4", "--train.batch_size", "64", "--policy.layer_sizes", "16", "--policy.hidden_size", "16"]
     words += ["--env.backend", "mujoco_cpu", "--train.total_timesteps", "128", "--train.eval_interval", "2"]
-    words += ["--train.data_dir", "runs"]
+    words += ["--train.data_dir", "runs", "--train.eval_video", "True", "--video.width", "64", "--video.height", "48"]
     assert main([*words, "--train.watch", "--train.watch_port", str(port)]) == 0
     assert f"watch at http://127.0.0.1:{port}" in capsys.readouterr().out
     (table,) = tmp_path.glob("runs/*/clips.tsv")
     assert len(table.read_text().splitlines()) == 16
+    films = list(tmp_path.glob("runs/*/videos/*.gif"))
+    if can_draw():
+        with Image.open(films[0]) as film:
+            assert film.size == (64, 48) and film.n_frames > 5
+    assert len(films) == can_draw()
 
 
 def test_a_port_in_use_is_named_before_anything_is_made(tmp_path, monkeypatch, capsys):

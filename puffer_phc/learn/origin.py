@@ -1,9 +1,12 @@
 """What made a checkpoint: versions of the program and of the engines under it."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Dict
+
+import torch
 
 import puffer_phc
 from puffer_phc.resources import is_installed, resource_root
@@ -21,6 +24,12 @@ def origin() -> Dict[str, str]:
             continue
     commit = "" if is_installed() else _commit()
     return {**versions, "commit": commit} if commit else versions
+
+
+def machine(device: torch.device) -> Dict[str, str]:
+    """The host, its operating system and processors, and the GPU that ``device`` is."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
+    return {"host": platform.node(), "system": platform.platform(), "processors": str(os.cpu_count()), "gpu": name}
 
 
 def _commit() -> str:

@@ -48,6 +48,10 @@ class Losses(NamedTuple):
     approx_kl: Tensor
     """Mean of ratio − 1 − log ratio: non-negative, and the KL divergence to second order."""
     clip_fraction: Tensor
+    old_approx_kl: Tensor
+    """Mean of −log ratio: the KL divergence to first order, with more noise."""
+    drift: Tensor
+    """Summed mean squared distance of the parameters from their initial values; zero where it is not part of the loss."""
 
 
 def policy_loss(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
@@ -90,6 +94,8 @@ def ppo_losses(
         bound=bound.detach(),
         approx_kl=(ratio - 1.0 - log_ratio.detach()).mean(),
         clip_fraction=((ratio - 1.0).abs() > weights.clip).float().mean(),
+        old_approx_kl=-log_ratio.detach().mean(),
+        drift=torch.zeros_like(surrogate.detach()),
     )
 
 

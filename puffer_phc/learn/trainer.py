@@ -46,6 +46,7 @@ _METRIC_NAMES = {
     "bound": "mean_bound_loss",
     "clip_fraction": "clipfrac",
     "grad_norm": "before_clip_grad_norm",
+    "drift": "l2_init_reg_loss",
 }
 """The original's names of losses, where they differ from ours."""
 
@@ -225,7 +226,7 @@ class Trainer:
         return figures
 
     def _means(self, records: Tensor) -> Dict[str, Tensor]:
-        """Losses and gradient norms by name, means over the rows of ``records`` (M, 8) whose gradient was finite, and how many were not."""
+        """Losses and gradient norms by name, means over the rows of ``records`` (M, L + 1) of finite gradient, and how many had none."""
         is_sound = records[:, -1:].isfinite()
         means = self._world.mean_(torch.where(is_sound, records, torch.zeros_like(records)).sum(0) / is_sound.sum())
         return {**dict(zip((*Losses._fields, "grad_norm"), means)), "skipped_steps": (~is_sound).sum().float()}
@@ -258,7 +259,8 @@ class Trainer:
         )
         if not self._initial:
             return losses
-        return losses._replace(total=losses.total + self._options.l2_reg_coef * self._drift())
+        drift = self._drift()
+        return losses._replace(total=losses.total + self._options.l2_reg_coef * drift, drift=drift.detach())
 
     def _drift(self) -> Tensor:
         """() summed mean squared distance of the parameters from their initial values (regenerative regularisation)."""

@@ -19,8 +19,8 @@ _SHOWN_MESSAGES = 5
 _SECONDS_BETWEEN_LINES = 10.0
 """Plain lines come no oftener: a log file is read by people."""
 
-_IN_THE_BAR = ("performance/uptime", "performance/remaining")
-"""Figures that stand beside the progress bar already."""
+_IN_THE_BAR = ("performance/uptime", "performance/remaining", "performance/eval_time", "performance/train_time")
+"""Figures that stand beside the progress bar already, and sums of others."""
 
 _WHAT_GOES_WRONG = ("losses/skipped_steps", "environment/diverged", "environment/contact_overflows", "environment/constraint_overflows")
 """Counts that are worth a place in a plain line where they are not zero."""

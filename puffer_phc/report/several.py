@@ -21,14 +21,17 @@ class Screen(Protocol):
 
 
 class Several:
-    """Passes figures on to ``listeners`` in turn, with the clock's own: 0verview/SPS, performance/uptime and performance/remaining (s).
+    """Passes figures on to ``listeners`` in turn, with the clock's own.
 
-    A listener that cannot write (disk full, reader of a pipe gone) does not stop the run: that is said once, and it is asked again.
+    Those are 0verview/SPS and, in seconds, performance/uptime and performance/remaining; and under the original's names what rollouts and
+    updates took in all, performance/eval_time and performance/train_time. A listener that cannot write (disk full, reader of a pipe gone)
+    does not stop the run: that is said once, and it is asked again.
     """
 
     def __init__(self, listeners: Sequence[Reporter], progress: Progress) -> None:
         self._listeners, self._progress = list(listeners), progress
         self._failed: List[Reporter] = []
+        self._spent = {"performance/eval_time": 0.0, "performance/train_time": 0.0}
 
     @property
     def step(self) -> int:
@@ -41,9 +44,11 @@ class Several:
         progress.advance(step)
         clock = {"0verview/SPS": progress.steps_per_second}
         clock.update({"performance/uptime": progress.elapsed, "performance/remaining": progress.remaining})
+        for total, part in zip(self._spent, ("performance/rollout_time", "performance/update_time")):
+            self._spent[total] += metrics.get(part, 0.0)
         for listener in self._listeners:
             with self._going_on(listener):
-                listener.on_iteration(step, {**metrics, **clock})
+                listener.on_iteration(step, {**metrics, **clock, **self._spent})
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """Pass on the figures of one evaluation."""

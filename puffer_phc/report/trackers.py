@@ -19,17 +19,20 @@ def require(package: str) -> None:
 
 
 class Wandb:
-    """Logs to Weights & Biases: online for those who are logged in or say so by WANDB_MODE, else offline into the run's folder.
+    """Logs figures, films, options and ``facts`` (versions, commit, machine) to Weights & Biases.
 
-    Raises ConfigError where wandb is not installed.
+    Online for those who are logged in or say so by WANDB_MODE, else offline into the run's folder. Raises ConfigError where wandb is not
+    installed.
     """
 
-    def __init__(self, run_dir: Path, project: str, options: Dict[str, Any]) -> None:
+    def __init__(self, run_dir: Path, project: str, options: Dict[str, Any], facts: Dict[str, str]) -> None:
         require("wandb")
         import wandb
 
+        self._video = wandb.Video
+
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
-        self._run = wandb.init(project=project, name=run_dir.name, dir=str(run_dir), config=options, mode=mode)
+        self._run = wandb.init(project=project, name=run_dir.name, dir=str(run_dir), config={**options, "made_by": facts}, mode=mode)
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Log the figures of one iteration."""
@@ -38,6 +41,10 @@ class Wandb:
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """Log the figures of one evaluation."""
         self._run.log(finite(summary), step=step)
+
+    def on_video(self, step: int, path: Path) -> None:
+        """Log a film."""
+        self._run.log({"eval/video": self._video(str(path), format="gif")}, step=step)
 
     def message(self, text: str) -> None:
         """Messages stay on the terminal."""
@@ -48,13 +55,18 @@ class Wandb:
 
 
 class TensorBoard:
-    """Writes TensorBoard event files into the run's folder. Raises ConfigError where tensorboard is not installed."""
+    """Writes TensorBoard event files into the run's folder: figures, films, and options and ``facts`` as text.
 
-    def __init__(self, run_dir: Path) -> None:
+    Raises ConfigError where tensorboard is not installed.
+    """
+
+    def __init__(self, run_dir: Path, options: Dict[str, Any], facts: Dict[str, str]) -> None:
         require("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run_dir))
+        for section, values in {**options, "made_by": facts}.items():
+            self._writer.add_text(f"options/{section}", _as_table(values), 0)
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Write the figures of one iteration."""
@@ -63,6 +75,16 @@ class TensorBoard:
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """Write the figures of one evaluation."""
         self._write(step, summary)
+
+    def on_video(self, step: int, path: Path) -> None:
+        """Write a film: TensorBoard shows a .gif that an image's bytes are."""
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(path) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag="eval/video", image=image)]), step)
 
     def message(self, text: str) -> None:
         """Messages stay on the terminal."""
@@ -74,6 +96,12 @@ class TensorBoard:
     def _write(self, step: int, figures: Dict[str, float]) -> None:
         for name, value in finite(figures).items():
             self._writer.add_scalar(name, value, step)
+
+
+def _as_table(values: Any) -> str:
+    """Names and values as Markdown."""
+    rows = values.items() if isinstance(values, dict) else [("", values)]
+    return "\n".join(["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def finite(figures: Dict[str, float]) -> Dict[str, float]:
