@@ -37,7 +37,7 @@ def second_result(config: Config, motions: MotionLibrary, world: World) -> Optio
     evaluator = build.Evaluator(own, motions, world)
     policy = build.make_policy(own, evaluator.observation_size, evaluator.action_size, motions.device)
     build.restore_policy(policy, checkpoint, path)
-    result = evaluator(Deterministic(policy, own.train.precision))
+    result = evaluator(Deterministic(policy))
     evaluator.close()
     return result
 

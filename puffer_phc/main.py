@@ -241,7 +241,7 @@ def evaluated(arguments: Parsed) -> Evaluated:
     motions = build.load_motions(session.config, session.device, session.world)
     evaluator = build.Evaluator(session.config, motions, session.world)
     network = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    policy = Deterministic(network, session.config.train.precision)
+    policy = Deterministic(network)
     result = evaluator(policy)
     evaluator.close()
     return Evaluated(session, result, motions, policy)

@@ -187,7 +187,7 @@ class PlaySession:
 
     def _use(self, policy: PHCPolicy) -> None:
         """Act with ``policy``, which knows nothing of what was before."""
-        self._policy, self._act = policy, Deterministic(policy, "float32")
+        self._policy, self._act = policy, Deterministic(policy)
 
     def obey(self) -> None:
         """Carry out what was posted, in order; what a command can't do becomes the message on the screen."""

@@ -132,7 +132,7 @@ class Stage:
         policy = self._build.make_policy(self._config, saved.observation_size, saved.action_size, _cpu())
         self._build.restore_policy(policy, saved, self._policy_path)
         motions = MotionLibrary([self._clips[name]], _cpu(), sets_floor=self._config.env.motion_floor == "humanoid")
-        (trace,) = record(Deterministic(policy, "float32"), self._simulator, motions, self._config.env, [0])
+        (trace,) = record(Deterministic(policy), self._simulator, motions, self._config.env, [0])
         first = max(len(trace.pos) - round(_SHOWN_SECONDS / trace.control_dt), 0)
         motion = motion_points(trace.part(first), *self._outlines)
         return {**motion, "start": first * trace.control_dt, "story": story(trace)}

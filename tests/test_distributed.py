@@ -101,7 +101,7 @@ def shard_worker(rank: int, port: int, folder: Path) -> None:
     evaluator = build.Evaluator(config, motions, world)
     trainer = Trainer(config, env, policy, folder, Silent(), build.training_evaluation(evaluator, env), world)
     trainer.fit()
-    result = evaluator(Deterministic(policy, "float32"))
+    result = evaluator(Deterministic(policy))
     scale = trainer._optimizer.rate / make_config(World(), folder).train.learning_rate
     torch.save({"own": motions.names, "all": list(result.names), "scale": float(scale)}, folder / f"shard{rank}.pt")
     world.close()

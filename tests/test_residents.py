@@ -300,7 +300,7 @@ def test_an_evaluation_in_waves_on_the_real_engine():
     with torch.no_grad():
         policy.mean_head.weight.mul_(30.0)
     with torch.no_grad():
-        act = Deterministic(policy, "float32")
+        act = Deterministic(policy)
         expected = evaluate(act, simulator, MotionLibrary(CLIPS, CPU), config.env)
         found = evaluate(act, simulator, limited(), config.env)
     assert torch.equal(found.played_frames, expected.played_frames)

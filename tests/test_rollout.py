@@ -129,7 +129,7 @@ def test_a_truncated_episode_is_bootstrapped_with_what_it_remembers(kind: Type[P
 def test_deterministic_play_forgets_where_an_episode_begins(kind: Type[PHCPolicy]) -> None:
     policy = make_policy(kind)
     observations = torch.randn(4, 3, 5)
-    play, alone = Deterministic(policy, "float32"), Deterministic(policy, "float32")
+    play, alone = Deterministic(policy), Deterministic(policy)
     everyone, nobody = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
     play(observations[0], everyone)
     play(observations[1], nobody)

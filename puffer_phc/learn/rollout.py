@@ -32,10 +32,13 @@ def one_thread() -> Iterator[None]:
 
 
 class Deterministic:
-    """A policy without exploration, in the precision of training, and what it remembers of each row."""
+    """A policy without exploration, and what it remembers of each row.
 
-    def __init__(self, policy: PHCPolicy, precision: str) -> None:
-        self._policy, self._precision = policy, precision
+    In float32 whatever training's precision: figures are then of the weights, and those of two backends can be compared.
+    """
+
+    def __init__(self, policy: PHCPolicy) -> None:
+        self._policy = policy
         self._memory: Optional[Tensor] = None
 
     @torch.no_grad()
@@ -43,8 +46,7 @@ class Deterministic:
         """Mean actions (N, A) for raw observations (N, O); rows where ``starts`` (N,) bool is true begin an episode and forget the last."""
         if self._memory is None or len(self._memory) != len(starts):
             self._memory = self._policy.no_memory(len(starts))
-        with autocast(self._precision, observations.device):
-            mean, self._memory = self._policy.mean_action(observations, forgotten(self._memory, starts))
+        mean, self._memory = self._policy.mean_action(observations, forgotten(self._memory, starts))
         return mean
 
 

@@ -286,7 +286,7 @@ class Trainer:
     def _run_evaluation(self) -> None:
         """Evaluate, unless a stop comes in between, which one process may heed at once: the evaluation then comes first on resuming."""
         if self._evaluate is not None:
-            act = Deterministic(self.policy, self._options.precision)
+            act = Deterministic(self.policy)
             try:
                 summary = self._evaluate(self._interrupted(act) if self._world.size == 1 else act)
             except _StoppedError:
