@@ -12,6 +12,7 @@ from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
+from puffer_phc.env.style import AmpObserver, DifferenceObserver, StyleObserver
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy, evaluate, merge
 from puffer_phc.evaluate.tables import read_hard_clips
@@ -91,7 +92,7 @@ def make_environment(config: Config, motions: MotionLibrary, world: Optional[Wor
     simulator = make_simulator(env, num_envs, device)
     sampler = make_sampler(env, motions, random, hard)
     sampler.change_residents()
-    imitation = ImitationEnv(simulator, motions, sampler, env, env.termination_distance)
+    imitation = ImitationEnv(simulator, motions, sampler, env, env.termination_distance, make_style(env, motions, simulator))
     adapter = PufferImitation(imitation)
     if config.train.compile:
         adapter.compile()
@@ -112,6 +113,13 @@ def hard_clips(config: Config, motions: MotionLibrary) -> Optional[Tensor]:
         raise ConfigError(f"env.hard_clips '{path}': no clip '{unknown[0]}' in '{config.env.motion_file}'")
     is_hard = torch.tensor([name in wanted for name in motions.names], device=motions.device)
     return is_hard if is_hard.any() else None
+
+
+def make_style(env: EnvConfig, motions: MotionLibrary, simulator: Simulator) -> Optional[StyleObserver]:
+    """What shows a discriminator the humanoids of ``simulator``, where ``env`` asks for one."""
+    if env.use_amp_obs:
+        return AmpObserver(motions, simulator.num_envs, simulator.control_dt, env.num_amp_obs_steps)
+    return DifferenceObserver(simulator.num_envs, simulator.device) if env.use_add_obs else None
 
 
 def make_policy(config: Config, observation_size: int, action_size: int, device: torch.device) -> PHCPolicy:

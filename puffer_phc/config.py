@@ -43,6 +43,14 @@ def _check(
             raise ConfigError(f"{section}.{name} is {value}, must be more than 0")
 
 
+def _check_sizes(section: str, options: Any, names: Sequence[str]) -> None:
+    """Raise ConfigError for layers without a width."""
+    for name in names:
+        sizes = getattr(options, name) or ()
+        if any(size < 1 for size in sizes):
+            raise ConfigError(f"{section}.{name} is {' '.join(map(str, sizes))}, each must be at least 1")
+
+
 @dataclass(frozen=True)
 class BaseConfig:
     """Section [base]."""
@@ -126,6 +134,12 @@ class EnvConfig:
     """Sharpness of the angular velocity term."""
     rew_power_coef: float = 1e-4
     """Cost per watt of joint power (the original's: 5e-4)."""
+    use_amp_obs: bool = False
+    """Reward motion that a discriminator takes for the clips', by its last steps (adversarial motion priors); see [discriminator]."""
+    num_amp_obs_steps: int = 10
+    """Control steps that it sees at once."""
+    use_add_obs: bool = False
+    """Let a discriminator weigh differences from the reference instead of the hand-set weights (adversarial differential discriminator)."""
     sampler: Literal["adaptive", "uniform", "pmcp_soft", "pmcp_hard"] = "adaptive"
     """How clips and start times are drawn: by failures with a uniform floor, uniformly over time, or the original's schemes."""
     sampler_floor: float = 0.2
@@ -139,7 +153,7 @@ class EnvConfig:
         _check(
             "env",
             self,
-            counts=("num_envs", "substeps", "solver_iterations", "num_future_frames"),
+            counts=("num_envs", "substeps", "solver_iterations", "num_future_frames", "num_amp_obs_steps"),
             positive=("physics_rate", "kp_scale", "torque_limit", "action_scale", "termination_distance"),
             not_negative=(
                 "max_resident_frames",
@@ -157,6 +171,48 @@ class EnvConfig:
             ),
             shares=("sampler_floor", "hard_share"),
         )
+        if self.use_amp_obs and self.use_add_obs:
+            raise ConfigError("env.use_amp_obs and env.use_add_obs are both on; choose one")
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Section [discriminator]: of env.use_amp_obs and env.use_add_obs."""
+
+    layer_sizes: Optional[Tuple[int, ...]] = None
+    """Hidden layers; auto: 1024 512 on a GPU, 256 128 on a CPU."""
+    learning_rate: Optional[float] = None
+    """Its own Adam's step size; auto: 1e-4 on a GPU, 3e-4 on a CPU."""
+    batch_size: Optional[int] = None
+    """Rows per gradient step of each kind: simulated now, simulated earlier, real; auto: a quarter of train.minibatch_size."""
+    grad_penalty: Optional[float] = None
+    """Weight of the gradient penalty; auto: 5 (PHC's) with use_amp_obs, 2 with use_add_obs."""
+    logit_reg: float = 0.01
+    """Weight of the penalty on the last layer's weights (PHC: 0.01)."""
+    weight_decay: float = 1e-4
+    """Weight of the penalty on all weights (PHC: 0.0001)."""
+    replay_size: int = 16384
+    """Rows of earlier rollouts that each process keeps (PHC: 200,000)."""
+    replay_rate: float = 0.01
+    """Share of them that makes room for new ones each iteration (PHC: about 0.005)."""
+    reward_scale: float = 2.0
+    """Factor on the style reward -ln(1 - D) (PHC: 2)."""
+    task_weight: Optional[float] = None
+    """Weight of the hand-set reward; auto: 0.5 (PHC's) with use_amp_obs, 0 with use_add_obs."""
+    style_weight: Optional[float] = None
+    """Weight of the style reward; auto: 0.5 (PHC's) with use_amp_obs, 1 with use_add_obs."""
+
+    def __post_init__(self) -> None:
+        not_negative = ("grad_penalty", "logit_reg", "weight_decay", "reward_scale", "task_weight", "style_weight")
+        _check(
+            "discriminator",
+            self,
+            counts=("batch_size", "replay_size"),
+            positive=("learning_rate",),
+            not_negative=not_negative,
+            shares=("replay_rate",),
+        )
+        _check_sizes("discriminator", self, ("layer_sizes",))
 
 
 @dataclass(frozen=True)
@@ -178,10 +234,7 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         _check("policy", self, counts=("hidden_size",))
-        for name in ("layer_sizes", "critic_layer_sizes"):
-            sizes = getattr(self, name) or ()
-            if any(size < 1 for size in sizes):
-                raise ConfigError(f"policy.{name} is {' '.join(map(str, sizes))}, each must be at least 1")
+        _check_sizes("policy", self, ("layer_sizes", "critic_layer_sizes"))
         if self.critic_layer_sizes == ():
             raise ConfigError("policy.critic_layer_sizes is empty, must have at least one layer")
         if self.learn_std and self.final_log_std is not None:
@@ -391,6 +444,7 @@ class Config:
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rnn: RnnConfig = field(default_factory=RnnConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     play: PlayConfig = field(default_factory=PlayConfig)

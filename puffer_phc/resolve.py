@@ -5,11 +5,11 @@ import os
 import shutil
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Optional, Tuple
+from typing import Optional, Tuple, TypeVar
 
 import torch
 
-from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
+from puffer_phc.config import Config, DiscriminatorConfig, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.motion.library import row_bytes
 
@@ -24,6 +24,8 @@ _GPU_LEARNING_RATE, _CPU_LEARNING_RATE = 2e-4, 5e-4
 _GPU_EVAL_INTERVAL, _CPU_EVAL_INTERVAL = 500, 25
 _GPU_CHECKPOINT_INTERVAL, _CPU_CHECKPOINT_INTERVAL = 500, 50
 _NUM_MINIBATCHES = 4
+_Number = TypeVar("_Number", int, float)
+
 WARP_INSTALLATION = "pip install 'mujoco-warp>=3.17,<4' warp-lang (x86-64 Linux or Windows, Python 3.10 or newer)"
 """What a user does who wants the GPU's engine."""
 _MOTIONS_SHARE = 0.5
@@ -79,7 +81,8 @@ def resolve(config: Config, device: torch.device) -> Config:
     evaluation = replace(config.eval, num_envs=config.eval.num_envs or env.num_envs)
     policy = _resolve_policy(config.policy, config.base.policy_name, on_gpu)
     rnn = replace(config.rnn, hidden_size=config.rnn.hidden_size or (_GPU_HIDDEN_SIZE if on_gpu else _CPU_HIDDEN_SIZE))
-    return replace(config, env=env, policy=policy, rnn=rnn, train=train, eval=evaluation)
+    discriminator = _resolve_discriminator(config.discriminator, env.use_add_obs, chosen(train.minibatch_size), on_gpu)
+    return replace(config, env=env, policy=policy, rnn=rnn, discriminator=discriminator, train=train, eval=evaluation)
 
 
 def _resolve_env(env: EnvConfig, device: torch.device) -> EnvConfig:
@@ -116,6 +119,19 @@ def _resolve_policy(policy: PolicyConfig, name: str, on_gpu: bool) -> PolicyConf
     return replace(policy, layer_sizes=layer_sizes, hidden_size=hidden_size, critic_layer_sizes=critic_layer_sizes)
 
 
+def _resolve_discriminator(options: DiscriminatorConfig, is_difference: bool, minibatch_size: int, on_gpu: bool) -> DiscriminatorConfig:
+    grad_penalty, task_weight, style_weight = (2.0, 0.0, 1.0) if is_difference else (5.0, 0.5, 0.5)
+    return replace(
+        options,
+        layer_sizes=options.layer_sizes or ((1024, 512) if on_gpu else (256, 128)),
+        learning_rate=options.learning_rate or (1e-4 if on_gpu else 3e-4),
+        batch_size=options.batch_size or max(1, minibatch_size // 4),
+        grad_penalty=_given(options.grad_penalty, grad_penalty),
+        task_weight=_given(options.task_weight, task_weight),
+        style_weight=_given(options.style_weight, style_weight),
+    )
+
+
 def _resolve_train(train: TrainConfig, num_envs: int, device: torch.device) -> TrainConfig:
     on_gpu = device.type == "cuda"
     segment = num_envs * train.bptt_horizon
@@ -150,7 +166,7 @@ def can_compile() -> bool:
     return find_spec("triton") is not None and any(shutil.which(compiler) for compiler in compilers if compiler)
 
 
-def _given(value: Optional[int], automatic: int) -> int:
+def _given(value: Optional[_Number], automatic: _Number) -> _Number:
     """``value``, zero included, or else ``automatic``."""
     return automatic if value is None else value
 

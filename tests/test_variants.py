@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
-from variants import CPU, HORIZON, NUM_ENVS, VARIANTS, make_trainer, motion_file, small_config, weights
+from variants import CPU, HORIZON, NUM_ENVS, VARIANTS, command_line, make_trainer, motion_file, small_config, weights
 
 from puffer_phc import build, play_mode
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
@@ -38,6 +38,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, variant: str) -> None
     second.fit()
     assert torch.equal(weights(second), weights(whole))
     assert torch.equal(second._collector.memory, whole._collector.memory)
+    if whole._style is not None and second._style is not None:
+        for name, tensor in whole._style.discriminator.state_dict().items():
+            assert torch.equal(second._style.discriminator.state_dict()[name], tensor), name
+        assert torch.equal(second._style._memory, whole._style._memory)
 
 
 @every_variant
@@ -59,7 +63,7 @@ def test_every_mode(tmp_path: Path, variant: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     motions = ["-m", motion_file(tmp_path)]
     sizes = ["--env.num_envs", "4", "--train.batch_size", "64", "--policy.layer_sizes", "16", "--policy.hidden_size", "8"]
-    options = [*VARIANTS[variant], *sizes, "--rnn.hidden_size", "8", "--env.backend", "mujoco_cpu", "--train.data_dir", "runs"]
+    options = [*command_line(variant), *sizes, "--rnn.hidden_size", "8", "--env.backend", "mujoco_cpu", "--train.data_dir", "runs"]
     assert main([*options, *motions, "--train.total_timesteps", "192", "--train.eval_interval", "2", "--debug"]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert main(["--resume", str(run), "--train.total_timesteps", "256", "--debug"]) == 0
@@ -98,7 +102,7 @@ def test_a_played_episode_is_the_same_after_a_reset(tmp_path: Path, variant: str
 
     assert torch.equal(played(), played())
     assert session._act._memory is not None
-    assert bool(session._act._memory.any()) == (variant == "LSTMActorPolicy")
+    assert bool(session._act._memory.any()) == (VARIANTS[variant][0] == "LSTMActorPolicy")
     session.close()
 
 
@@ -134,7 +138,12 @@ def one_update(world: World, folder: Path, variant: str) -> Dict[str, Any]:
     trainer.take_in_observations()
     trainer.collect()
     trainer.update(trainer.advantages())
-    return {"gradient": trainer._optimizer.gradient.clone(), "weights": weights(trainer), "memory": trainer._collector.memory}
+    results = {"gradient": trainer._optimizer.gradient.clone(), "weights": weights(trainer), "memory": trainer._collector.memory}
+    if trainer._style is not None:
+        trainer.take_in_observations()
+        parts = [tensor.double().flatten() for tensor in trainer._style.discriminator.state_dict().values()]
+        results.update({"style": torch.cat(parts), "style_gradient": trainer._style._optimizer.gradient.clone()})
+    return results
 
 
 def worker(rank: int, port: int, folder: Path) -> None:
@@ -157,4 +166,8 @@ def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Pa
             torch.testing.assert_close(half[variant]["gradient"], whole["gradient"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(half[variant]["weights"], whole["weights"], rtol=1e-4, atol=1e-5)
         assert torch.equal(halves[0][variant]["weights"], halves[1][variant]["weights"])
+        if "style" in whole:
+            assert torch.equal(halves[0][variant]["style"], halves[1][variant]["style"])
+            assert torch.equal(halves[0][variant]["style_gradient"], halves[1][variant]["style_gradient"])
+            assert whole["style_gradient"].norm() > 1e-3
         assert whole["gradient"].norm() > 1e-2

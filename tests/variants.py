@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from synthetic_motion import swaying_clip
@@ -17,12 +17,21 @@ from puffer_phc.resolve import resolve
 CPU = torch.device("cpu")
 NUM_ENVS, HORIZON = 4, 16
 
-VARIANTS: Dict[str, Tuple[str, ...]] = {
-    "PHCPolicy": (),
-    "LSTMActorPolicy": ("--policy-name", "LSTMActorPolicy"),
-    "LSTMCriticPolicy": ("--policy-name", "LSTMCriticPolicy"),
+VARIANTS: Dict[str, Tuple[str, Dict[str, bool]]] = {
+    "PHCPolicy": ("PHCPolicy", {}),
+    "LSTMActorPolicy": ("LSTMActorPolicy", {}),
+    "LSTMCriticPolicy": ("LSTMCriticPolicy", {}),
+    "AMP": ("LSTMActorPolicy", {"use_amp_obs": True}),
+    "ADD": ("PHCPolicy", {"use_add_obs": True}),
 }
-"""What each needs on the command line."""
+"""The policy of each, and its [env] options. AMP comes with a memory, to see both at once."""
+
+
+def command_line(variant: str) -> List[str]:
+    """What a user types for the variant."""
+    policy, env = VARIANTS[variant]
+    words = ["--policy-name", policy, "--discriminator.layer_sizes", "16"]
+    return words + [word for name in env for word in (f"--env.{name}", "True")]
 
 
 class Notes:
@@ -51,11 +60,13 @@ def motion_file(folder: Path) -> str:
 def small_config(folder: Path, variant: str, num_batches: int, num_envs: int = NUM_ENVS, **train: Any) -> Config:
     batch = num_envs * HORIZON
     sizes = {"batch_size": batch, "minibatch_size": batch // 4, "total_timesteps": NUM_ENVS * HORIZON * num_batches}
+    policy, env = VARIANTS[variant]
     config = Config()
     config = replace(
         config,
-        base=replace(config.base, policy_name=variant),
-        env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=motion_file(folder)),
+        base=replace(config.base, policy_name=policy),
+        env=replace(config.env, num_envs=num_envs, backend="mujoco_cpu", motion_file=motion_file(folder), **env),
+        discriminator=replace(config.discriminator, layer_sizes=(16,), replay_size=40, replay_rate=0.25),
         policy=replace(config.policy, layer_sizes=(16,), hidden_size=8),
         rnn=replace(config.rnn, hidden_size=8),
         train=replace(config.train, device="cpu", eval_interval=0, checkpoint_interval=0, **{**sizes, **train}),

@@ -10,6 +10,7 @@ from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.observations import observation, observation_size
 from puffer_phc.env.rewards import REWARD_TERMS, imitation_reward
+from puffer_phc.env.style import StyleObserver
 from puffer_phc.env.terminations import GRACE_STEPS, is_finite, is_lost, tracking_error
 from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
@@ -53,8 +54,9 @@ class ImitationEnv:
     7. rows whose episode ended: the sampler draws clip and start, the simulator is placed on the reference there;
     8. observation of the state as it is now, and of the reference at t + dt.
 
-    ``termination_distance`` m is how far a body may be off; with None nothing is ever lost. Tensors are allocated once and rewritten in
-    place; nothing waits for a GPU, so that a step can be recorded in a CUDA graph. Construction starts an episode in every row.
+    ``termination_distance`` m is how far a body may be off; with None nothing is ever lost. ``style`` watches: it is shown the state that
+    the action led to after 5, and new beginnings after 7. Tensors are allocated once and rewritten in place; nothing waits for a GPU, so
+    that a step can be recorded in a CUDA graph. Construction starts an episode in every row.
     """
 
     def __init__(
@@ -64,18 +66,19 @@ class ImitationEnv:
         sampler: Sampler,
         config: EnvConfig,
         termination_distance: Optional[float],
+        style: Optional[StyleObserver] = None,
     ) -> None:
         if config.num_future_frames < 1:
             raise ConfigError(f"env.num_future_frames is {config.num_future_frames}, but at least 1 frame has to be observed")
         self.simulator, self.motions, self.sampler, self.config = simulator, motions, sampler, config
-        self.termination_distance = termination_distance
+        self.termination_distance, self.style = termination_distance, style
         self.num_envs, self.device, self.control_dt = simulator.num_envs, simulator.device, simulator.control_dt
         self._actions = ActionMap(config, simulator.gains)
         self.action_size = self._actions.action_size
         self.observation_size = observation_size(config.num_future_frames)
         self._target, self._observe, self._verdict = self._actions.target, observation, verdict
         self._observe_restarts = observation
-        self._reference_at = motions.nearest if _falls_on_frames(self.control_dt * motions.fps) else motions.at
+        self._reference_at = motions.look_up_every(self.control_dt)
         self._waits_are_free = self.device.type == "cpu"
         self._allocate()
         self.reset()
@@ -117,6 +120,8 @@ class ImitationEnv:
         self._target, self._observe, self._verdict = Fused(self._actions.target), Fused(observation), Fused(verdict)
         if not self._waits_are_free:
             self._observe_restarts = self._observe
+        if self.style is not None:
+            self.style.compile()
 
     def reset(self) -> Tensor:
         """Begin a new episode in every row; returns the observation (N, O)."""
@@ -144,6 +149,8 @@ class ImitationEnv:
         self._set_times()
         _write(self.reference, self.next_reference)
         self._judge()
+        if self.style is not None:
+            self.style.observe(self.simulator, self.reference, self.diverged)
         done = self.result.terminated | self.result.truncated
         self.sampler.record(done, self.result.terminated, self.clip_ids, self.times)
         drawn = self.sampler.draw()
@@ -156,7 +163,7 @@ class ImitationEnv:
     def snapshot(self) -> Dict[str, Any]:
         """All that ``restore`` needs to go on exactly, but for the sampler, which has a state of its own."""
         own = {name: getattr(self, name).clone() for name in ("clip_ids", "start_times", "steps", "lift")}
-        return {"simulator": self.simulator.snapshot(), **own}
+        return {"simulator": self.simulator.snapshot(), "style": self.style.snapshot() if self.style is not None else {}, **own}
 
     def restore(self, snapshot: Dict[str, Any]) -> None:
         """Go back to a ``snapshot`` of an environment with the same simulator options, motions and number of rows."""
@@ -165,6 +172,8 @@ class ImitationEnv:
             getattr(self, name).copy_(snapshot[name])
         self._set_times()
         _write(self.reference, self._reference_at(self.clip_ids, self.times))
+        if self.style is not None:
+            self.style.restore(snapshot["style"])
         self._go_on()
 
     def close(self) -> None:
@@ -221,6 +230,8 @@ class ImitationEnv:
         penetration = (-self.motions.clearance(self.clip_ids[rows], self.times[rows])).clamp_min(0.0)
         self.lift[rows] = torch.where(done[rows], penetration, self.lift[rows])
         self.simulator.set_state(done, self._lifted_pose())
+        if self.style is not None:
+            self.style.begin(done, rows, self.simulator, self.clip_ids, self.times)
 
     def _ahead(self, clip_ids: Tensor, times: Tensor) -> Reference:
         """The K references (M, K, …) that are observed at ``times`` (M,) s of clips (M,), in one look-up."""
@@ -232,11 +243,6 @@ class ImitationEnv:
         pose = self.reference.pose()
         root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
         return pose._replace(root_pos=root_pos)
-
-
-def _falls_on_frames(frames_per_step: float) -> bool:
-    """Whether control steps end on frames when they begin on one, as samplers' start times do: then nothing has to be interpolated."""
-    return round(frames_per_step) >= 1 and abs(frames_per_step - round(frames_per_step)) < 1e-6
 
 
 class Verdict(NamedTuple):

@@ -22,6 +22,8 @@ FRAME_SIZE = (3 + 6 + 3 + 3 + 3 + 6) * NUM_BODIES
 _AMP_OMITTED_JOINTS = sorted(body - 1 for body in body_ids(HAND_BODIES + TOE_BODIES))
 AMP_SIZE = 13 + 9 * (NUM_BODIES - 1 - len(_AMP_OMITTED_JOINTS)) + 3 * len(KEY_BODIES)
 """Numbers per step of the AMP observation: 196."""
+DIFFERENCE_SIZE = (3 + 3 + 3 + 3) * NUM_BODIES
+"""Numbers of the difference between a body and its reference: 288."""
 
 
 _Components = Tuple[Tensor, ...]
@@ -155,6 +157,17 @@ def observation(body: BodyState, future: BodyState) -> Tensor:
 def observation_size(num_future_frames: int) -> int:
     """Columns of ``observation``."""
     return SELF_SIZE + FRAME_SIZE * num_future_frames
+
+
+def tracking_difference(body: BodyState, reference: BodyState) -> Tensor:
+    """What separates the body from its reference at the same instant (N, 288), in the body's heading frame; zeros where it is on it.
+
+    Columns, reference less simulated: positions (72) m, rotations from simulated to reference as rotation vectors (72) rad, linear (72)
+    m/s and angular velocities (72) rad/s; body-major inside each block.
+    """
+    turns = rotations.to_rotation_vector(rotations.multiply(reference.quat, rotations.conjugate(body.quat)))
+    blocks = (reference.pos - body.pos, turns, reference.lin_vel - body.lin_vel, reference.ang_vel - body.ang_vel)
+    return _turn_vectors(_root_heading(body.quat[:, 0]), torch.cat(blocks, dim=1)).flatten(1)
 
 
 def _amp_joints(dofs: Tensor) -> Tensor:

@@ -122,6 +122,8 @@ class PufferImitation(PufferEnv):
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
         super().__init__(buf)
         self.final_observations = env.result.final_observation
+        self.style_observations = env.style.observation if env.style is not None else env.result.observation[:, :0]
+        """(N, S) what a discriminator sees of the state that the last action led to; S is 0 without one."""
         self._has_numpy_buffers = numpy_buffers or buf is not None
         self._log_interval, self._ticks = log_interval, 0
         self._statistics = EpisodeStatistics(env.num_envs, env.device)

@@ -63,6 +63,8 @@ class VectorEnv(Protocol):
     """(N,) bool."""
     final_observations: Tensor
     """(N, O) of the states before resets."""
+    style_observations: Tensor
+    """(N, S) what a discriminator sees of the states before resets."""
 
     def step(self, actions: Tensor) -> object:
         """Act on all environments and rewrite the buffers in place."""
@@ -75,10 +77,11 @@ class Rollout:
     observations (T, N, O), actions (T, N, A), log_probs, values, rewards, dones, bootstraps, next_values (T, N) float32.
     ``bootstraps`` are the values of final observations where an episode was truncated, else zero. ``starts`` (T, N) bool says which steps
     are an episode's first. ``memories`` (T / L, N, W) is what the policy remembered at the first step of each segment of L steps; it knows
-    of the episodes that ended before, so that ``starts`` matters inside segments only.
+    of the episodes that ended before, so that ``starts`` matters inside segments only. ``style`` (T, N, S) is what a discriminator sees of
+    the state that the action led to; without one, S is zero.
     """
 
-    def __init__(self, num_steps: int, num_envs: int, segment_length: int, policy: PHCPolicy) -> None:
+    def __init__(self, num_steps: int, num_envs: int, segment_length: int, policy: PHCPolicy, style_size: int = 0) -> None:
         device = policy.log_std.device
 
         def zeros(*shape: int) -> Tensor:
@@ -88,7 +91,7 @@ class Rollout:
         self.observations, self.actions = zeros(policy.observation_size), zeros(policy.action_size)
         self.log_probs, self.values, self.rewards = zeros(), zeros(), zeros()
         self.dones, self.bootstraps, self.next_values = zeros(), zeros(), zeros()
-        self.starts = zeros().bool()
+        self.starts, self.style = zeros().bool(), zeros(style_size)
         self.memories = torch.zeros(num_steps // segment_length, num_envs, policy.memory_size, device=device)
 
     @property
@@ -153,6 +156,7 @@ class Collector:
             torch.mul(env.rewards, reward_scale, out=rollout.rewards[t])
             rollout.dones[t].copy_(env.terminals | env.truncations)
             rollout.bootstraps[t].copy_(self._bootstrap)
+            rollout.style[t].copy_(env.style_observations)
         self._link_values()
 
     def _sample_actions(self) -> None:

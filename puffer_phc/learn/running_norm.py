@@ -64,3 +64,11 @@ class RunningNorm(nn.Module):
         self.mean.copy_(torch.where(is_sound, total.mean.float(), self.mean))
         self.variance.copy_(torch.where(is_sound, (total.deviation / total.count).float(), self.variance))
         self.count.copy_(torch.where(is_sound, total.count.clamp_max(self.memory), self.count))
+
+
+class RunningScale(RunningNorm):
+    """As ``RunningNorm``, but zero stays zero: columns are divided by the root of their mean square."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` (..., O) in units of what is usual in each column, float32."""
+        return (x * (self.mean.square() + self.variance + 1e-8).rsqrt()).clamp(-self.limit, self.limit)

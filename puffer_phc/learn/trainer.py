@@ -31,6 +31,7 @@ from puffer_phc.learn.ppo import (
 from puffer_phc.learn.recovery import Recovery, fault
 from puffer_phc.learn.rollout import Collector, Deterministic, Rollout, autocast
 from puffer_phc.learn.running_norm import moments
+from puffer_phc.learn.style import Style
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.reporter import Reporter
 
@@ -83,7 +84,9 @@ class Trainer:
         total_envs = num_envs * self._world.size
         self.random = EnvRandom(options.seed + 1, num_envs, device, self._world.rank * num_envs, total_envs)
         self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + self._world.rank)
-        self._rollout = Rollout(horizon, num_envs, options.bptt_horizon, policy)
+        self._rollout = Rollout(horizon, num_envs, options.bptt_horizon, policy, env.style_observations.shape[-1])
+        observer = env.env.style
+        self._style = None if observer is None else Style(config, observer, self._rollout, self._world)
         self._collector = Collector(env, policy, self._rollout, self.random, options.precision, bool(options.compile))
         self._optimizer = FlatAdam(policy, options.adam_eps, options.max_grad_norm, self._world)
         self._schedule = LearningRate(scaled_rate(options, self._world.size), options.lr_decay_rate, options.lr_decay_floor)
@@ -91,7 +94,7 @@ class Trainer:
         self._weights = loss_weights(options)
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
         self._losses = torch.compile(self._minibatch_losses) if options.compile else self._minibatch_losses
-        parts = {"policy": policy, "optimizer": self._optimizer}
+        parts = {"policy": policy, "optimizer": self._optimizer, **(self._style.parts if self._style is not None else {})}
         self._recovery = Recovery(parts, options.divergence_patience, options.divergence == "rollback")
         self.iteration, self.global_step = 0, 0
         self._warm_up_left = 0
@@ -112,7 +115,7 @@ class Trainer:
         if self.iteration == 0:
             self.save()
         self._recovery.keep(self.iteration)
-        if self.policy.obs_norm.count == 0:
+        if self.policy.obs_norm.count == 0 or (self._style is not None and self._style.is_new):
             self.collect()
             self.take_in_observations()
         done, stopped = self.iteration > 0 and self.global_step >= total, False
@@ -168,6 +171,8 @@ class Trainer:
         """One rollout. Rewards are at most about 1: scaled by 1 − γ, so are their discounted sums, whatever γ."""
         self._set_exploration()
         self._collector.collect(1.0 - self._options.gamma)
+        if self._style is not None:
+            self._style.reward()
         self.global_step += self._batch_size * self._world.size
 
     def change_residents(self) -> None:
@@ -179,6 +184,8 @@ class Trainer:
         """Let the normaliser and the sampler, which stand still in between, learn from the rollout of all processes."""
         observations = self._rollout.observations.flatten(0, 1)
         self.policy.obs_norm.update(self._world.combined(moments(observations)))
+        if self._style is not None:
+            self._style.take_in()
         sampler = self.env.env.sampler
         for counts in () if self._options.shard_clips else sampler.shared_counts:
             self._world.sum_(counts)
@@ -223,7 +230,7 @@ class Trainer:
         figures = self._means(torch.stack(records))
         figures["explained_variance"] = explained_variance(rollout.values, returns)
         self._adapt_rate(figures["approx_kl"])
-        return figures
+        return figures if self._style is None else {**figures, **self._style.update()}
 
     def _means(self, records: Tensor) -> Dict[str, Tensor]:
         """Losses and gradient norms by name, means over the rows of ``records`` (M, L + 1) of finite gradient, and how many had none."""
@@ -274,9 +281,8 @@ class Trainer:
 
     def _metrics(self, figures: Dict[str, Tensor]) -> Dict[str, float]:
         """The only wait for the device in an iteration."""
-        metrics = {
-            f"losses/{_METRIC_NAMES.get(name, name)}": value for name, value in zip(figures, torch.stack(list(figures.values())).tolist())
-        }
+        values = torch.stack(list(figures.values())).tolist()
+        metrics = {name if "/" in name else f"losses/{_METRIC_NAMES.get(name, name)}": value for name, value in zip(figures, values)}
         metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics(self._world.sum_).items()})
         metrics["0verview/agent_steps"] = float(self.global_step)
         metrics["0verview/epoch"] = float(self.iteration)
@@ -351,6 +357,7 @@ class Trainer:
             "evaluation_due": self._evaluation_due,
             "recovery": self._recovery.state_dict(),
             "initial": self._initial,
+            "style": None if self._style is None else self._style.shared_state(),
         }
 
     def _own_state(self) -> Dict[str, Any]:
@@ -359,6 +366,7 @@ class Trainer:
             "sampler": self.env.env.sampler.state_dict(),
             "env": self.env.snapshot(),
             "memory": self._collector.memory.clone(),
+            "style": None if self._style is None else self._style.own_state(),
             "random": self.random.generator.get_state(),
             "shuffle": self._shuffle.get_state(),
         }
@@ -376,6 +384,8 @@ class Trainer:
             self._recovery.load_state_dict(state["recovery"])
             for tensor, initial in zip(self._initial, state["initial"]):
                 tensor.copy_(initial)
+            if self._style is not None:
+                self._style.load_shared(state["style"])
         else:
             self.warm_up()
         ranks = state["ranks"]
@@ -389,6 +399,8 @@ class Trainer:
             self._shuffle.set_state(own["shuffle"])
             self.env.restore(own["env"])
             self._collector.memory.copy_(own["memory"])
+            if self._style is not None:
+                self._style.load_own(own["style"])
         else:
             self._begin_new_episodes()
             self._tell("other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes")

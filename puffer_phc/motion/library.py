@@ -2,7 +2,7 @@
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, List, Sequence, Tuple
+from typing import Callable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -161,6 +161,11 @@ class MotionLibrary:
         """As ``at``, but the frame nearest to each time: the same where times fall on frames, and several times faster."""
         frame = torch.minimum((times * FPS).round().clamp_min(0.0).long(), self.num_frames[clip_ids])
         return self._frames(self._first_rows[clip_ids] + frame)
+
+    def look_up_every(self, period: float) -> Callable[[Tensor, Tensor], Reference]:
+        """The look-up for times a multiple of ``period`` s before or after a frame: ``nearest`` where these are frames, else ``at``."""
+        frames = period * FPS
+        return self.nearest if round(frames) >= 1 and abs(frames - round(frames)) < 1e-6 else self.at
 
     def clearance(self, clip_ids: Tensor, times: Tensor) -> Tensor:
         """Height (N,) in m of the lowest point of the collision shapes over the floor; negative inside it."""

@@ -1,0 +1,162 @@
+"""What a discriminator of motion sees of each control step, and what it is told real motion looks like.
+
+Shape letters: N environments, S numbers that are seen of one row, K control steps of history, M demonstrations. An observer is given to
+the environment, which shows it every state before rows are reset, and every new beginning. Two kinds:
+
+- AMP (Peng et al. 2021, arXiv 2104.02180): the last K steps of the body in its own heading frame, against windows of the reference motions.
+- ADD (Zhang et al. 2025, arXiv 2505.04961): the difference between the body and its own reference, against no difference at all.
+"""
+
+from typing import Dict, Protocol, Union
+
+import torch
+from torch import Tensor
+
+from puffer_phc.env.fused import Fused
+from puffer_phc.env.observations import AMP_SIZE, DIFFERENCE_SIZE, amp_observation, tracking_difference
+from puffer_phc.humanoid.skeleton import KEY_BODIES, body_ids
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.sim.simulator import Simulator
+from puffer_phc.state import Pose, Reference
+
+NOT_A_MOTION = 10.0
+"""What is seen of a diverged row, in every column: as far from real motion as normalisers let numbers be."""
+
+_Rows = Union[slice, Tensor]
+
+
+class StyleObserver(Protocol):
+    """Watches the rows of an environment. Tensors are allocated once and rewritten in place; nothing waits for a GPU."""
+
+    observation: Tensor
+    """(N, S) of the state that the last action led to, before resets."""
+    is_difference: bool
+    """Whether zeros are the best that can be seen."""
+
+    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator, clip_ids: Tensor, times: Tensor) -> None:
+        """Episodes have begun in rows ``done`` (N,), all among ``rows``, at ``times`` (N,) s of ``clip_ids`` (N,)."""
+        ...
+
+    def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:
+        """See the state after a control step; ``reference`` is of the same instant, rows ``diverged`` (N,) hold no state."""
+        ...
+
+    def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
+        """Real motion (M, S), as ``observation`` would show it; M is ``count`` where there is more than one."""
+        ...
+
+    def compile(self) -> None:
+        """Fuse the pure parts with ``torch.compile``."""
+        ...
+
+    def snapshot(self) -> Dict[str, Tensor]:
+        """What ``restore`` needs to go on exactly."""
+        ...
+
+    def restore(self, snapshot: Dict[str, Tensor]) -> None:
+        """Go back to a ``snapshot``."""
+        ...
+
+
+class AmpObserver:
+    """The last ``num_steps`` control steps of every row, newest first, S = K · 196.
+
+    When an episode begins, the past is that of the reference before the start, its first frame repeated where that is before the clip's;
+    demonstrations near a clip's beginning have the same. Demonstrations end at frames drawn uniformly from all clips on the device.
+    """
+
+    is_difference = False
+
+    def __init__(self, motions: MotionLibrary, num_envs: int, control_dt: float, num_steps: int) -> None:
+        device = motions.device
+        self._motions, self._look_up, self._fps = motions, motions.look_up_every(control_dt), motions.fps
+        self._ages = control_dt * torch.arange(num_steps, device=device)
+        self._key_ids = torch.tensor(body_ids(KEY_BODIES), device=device)
+        self._history = torch.zeros(num_envs, num_steps, AMP_SIZE, device=device)
+        self.observation = torch.zeros(num_envs, num_steps * AMP_SIZE, device=device)
+        self._features, self._features_of_reference, self._advanced = amp_observation, amp_observation, _advanced
+
+    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator, clip_ids: Tensor, times: Tensor) -> None:
+        """Fill the history of ``done`` rows with the reference before ``times``; its newest step is the state they were put in."""
+        past = self._steps(clip_ids[rows], times[rows], self._ages[1:])
+        begun = torch.cat((self._seen(simulator)[rows].unsqueeze(1), past), dim=1)
+        self._history[rows] = torch.where(done[rows][:, None, None], begun, self._history[rows])
+
+    def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:
+        """Take the present state into the history."""
+        self._history.copy_(self._advanced(self._history, self._seen(simulator), diverged))
+        self.observation.copy_(self._history.flatten(1))
+
+    def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
+        """Windows (M, S) of the reference motions, drawn independently of what the environment does."""
+        motions = self._motions
+        uniform = torch.rand(count, 2, generator=generator, device=motions.device, dtype=torch.float64)
+        cumulative = (motions.num_frames * motions.is_resident).cumsum(0)
+        clip_ids = torch.searchsorted(cumulative, (uniform[:, 0] * cumulative[-1]).long(), right=True)
+        frames = (uniform[:, 1] * motions.num_frames[clip_ids]).long()
+        return self._steps(clip_ids, frames / self._fps, self._ages).flatten(1)
+
+    def compile(self) -> None:
+        """Fuse the pure parts with ``torch.compile``; on a CPU not what works on the rows that restart, whose number varies."""
+        self._features, self._advanced = Fused(amp_observation), Fused(_advanced)
+        if self.observation.device.type == "cuda":
+            self._features_of_reference = self._features
+
+    def snapshot(self) -> Dict[str, Tensor]:
+        """The history."""
+        return {"history": self._history.clone()}
+
+    def restore(self, snapshot: Dict[str, Tensor]) -> None:
+        """Go back to a ``snapshot``."""
+        self._history.copy_(snapshot["history"])
+
+    def _seen(self, simulator: Simulator) -> Tensor:
+        """(N, 196) of the simulated state."""
+        body, dof = simulator.body, simulator.dof
+        pose = Pose(body.pos[:, 0], body.quat[:, 0], body.lin_vel[:, 0], body.ang_vel[:, 0], dof.pos, dof.vel)
+        return self._features(pose, body.pos[:, self._key_ids])
+
+    def _steps(self, clip_ids: Tensor, times: Tensor, ages: Tensor) -> Tensor:
+        """(M, K, 196) of the reference ``ages`` (K,) s before ``times`` (M,) s of ``clip_ids`` (M,), placed as humanoids are placed."""
+        instants = times.to(ages.dtype).unsqueeze(1) - ages
+        reference = self._look_up(clip_ids.unsqueeze(1).expand_as(instants).flatten(), instants.clamp_min(0.0).flatten())
+        return self._features_of_reference(reference.pose(), reference.body.pos[:, self._key_ids]).unflatten(0, instants.shape)
+
+
+def _advanced(history: Tensor, newest: Tensor, diverged: Tensor) -> Tensor:
+    """The history (N, K, 196) one step later, ``newest`` (N, 196) first; rows ``diverged`` (N,) show no motion."""
+    shifted = torch.cat((newest.unsqueeze(1), history[:, :-1]), dim=1)
+    return shifted.masked_fill(diverged[:, None, None], NOT_A_MOTION)
+
+
+class DifferenceObserver:
+    """How far every row is from its reference, S = 288: what ADD's discriminator weighs instead of hand-set reward weights."""
+
+    is_difference = True
+
+    def __init__(self, num_envs: int, device: torch.device) -> None:
+        self.observation = torch.zeros(num_envs, DIFFERENCE_SIZE, device=device)
+        self._difference = tracking_difference
+
+    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator, clip_ids: Tensor, times: Tensor) -> None:
+        """Nothing is remembered of what was before."""
+
+    def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:
+        """See the difference of the present state."""
+        difference = self._difference(simulator.body, reference.body)
+        self.observation.copy_(difference.masked_fill(diverged.unsqueeze(-1), NOT_A_MOTION))
+
+    def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
+        """No difference at all (1, S): the one demonstration that there is."""
+        return torch.zeros_like(self.observation[:1])
+
+    def compile(self) -> None:
+        """Fuse the pure parts with ``torch.compile``."""
+        self._difference = Fused(tracking_difference)
+
+    def snapshot(self) -> Dict[str, Tensor]:
+        """Empty."""
+        return {}
+
+    def restore(self, snapshot: Dict[str, Tensor]) -> None:
+        """Nothing to take over."""

@@ -1,0 +1,138 @@
+"""The discriminator in training: it rewards a rollout, then learns from it, from earlier ones and from demonstrations."""
+
+from typing import Any, Dict, List, Optional
+
+import torch
+from torch import Tensor
+
+from puffer_phc.config import Config, chosen
+from puffer_phc.env.style import StyleObserver
+from puffer_phc.learn.discriminator import Discriminator, DiscriminatorLosses, discriminator_losses, style_reward
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.optimizer import FlatAdam
+from puffer_phc.learn.rollout import Rollout
+from puffer_phc.learn.running_norm import moments
+
+_SEED_OFFSET = 1 << 16
+"""Keeps the draws of rows and demonstrations apart from the trainer's, whatever the number of processes."""
+
+_METRIC_NAMES = {
+    "prediction": "disc_loss",
+    "penalty": "disc_grad_penalty",
+    "agent_accuracy": "disc_agent_acc",
+    "demo_accuracy": "disc_demo_acc",
+}
+"""The original's names where it has them."""
+
+
+class Style:
+    """A discriminator, its optimiser, and a memory of what earlier policies did, over the tensors of one rollout.
+
+    Several processes share the discriminator and average its gradients and statistics; each has draws and a memory of its own.
+    """
+
+    def __init__(self, config: Config, observer: StyleObserver, rollout: Rollout, world: World) -> None:
+        self._options = options = config.discriminator
+        self._observer, self._rollout, self._world = observer, rollout, world
+        device = rollout.style.device
+        size = rollout.style.shape[-1]
+        self.discriminator = _new_discriminator(config, size, observer.is_difference).to(device)
+        self._optimizer = FlatAdam(self.discriminator, config.train.adam_eps, config.train.max_grad_norm, world)
+        self._optimizer.rate.fill_(chosen(options.learning_rate))
+        self._batch_size = chosen(options.batch_size)
+        self._reward_scale = (1.0 - config.train.gamma) * options.reward_scale * chosen(options.style_weight)
+        self._task_weight = chosen(options.task_weight)
+        self._num_steps = config.train.update_epochs * (chosen(config.train.batch_size) // chosen(config.train.minibatch_size))
+        self._memory = torch.zeros(options.replay_size, size, device=device)
+        self._has_memory, self._oldest = False, 0
+        self._mean_reward = torch.zeros((), device=device)
+        self._generator = torch.Generator(device=device).manual_seed(config.train.seed + _SEED_OFFSET + world.rank)
+        self._losses = torch.compile(discriminator_losses) if config.train.compile else discriminator_losses
+        world.broadcast_([tensor.detach() for tensor in (*self.discriminator.parameters(), *self.discriminator.buffers())])
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been seen yet, so that there are no statistics to go by."""
+        return not self._has_memory
+
+    @property
+    def parts(self) -> Dict[str, Any]:
+        """What has to go back together where training went wrong, by name."""
+        return {"discriminator": self.discriminator, "discriminator_optimizer": self._optimizer}
+
+    @torch.no_grad()
+    def reward(self) -> None:
+        """Blend the rollout's rewards (T, N), in place, with the style reward of the state that each action led to.
+
+        Both are scaled by 1 − γ, as the rollout's are.
+        """
+        total = torch.zeros((), device=self._memory.device)
+        for seen, rewards in zip(self._rollout.style, self._rollout.rewards):
+            style = style_reward(self.discriminator(seen))
+            rewards.mul_(self._task_weight).add_(style, alpha=self._reward_scale)
+            total += style.mean()
+        self._mean_reward = self._options.reward_scale * total / self._rollout.num_steps
+
+    def update(self) -> Dict[str, Tensor]:
+        """As many gradient steps as the policy makes; returns the means of the losses and of the last rewards, on the device."""
+        records: List[Tensor] = []
+        for _ in range(self._num_steps):
+            agent = torch.cat((self._drawn(self._rollout.style.flatten(0, 1)), self._drawn(self._memory)))
+            demonstrations = self._observer.demonstrations(self._batch_size, self._generator)
+            losses = self._losses(self.discriminator, agent, demonstrations, self._observer.is_difference, self._options)
+            self._optimizer.backward(losses.total)
+            self._optimizer.step()
+            records.append(torch.stack(losses[1:]).detach())
+        means = self._world.mean_(torch.cat((torch.stack(records).mean(0), self._mean_reward.unsqueeze(0))))
+        names = [_METRIC_NAMES[name] for name in DiscriminatorLosses._fields[1:]]
+        return dict(zip((*names, "environment/style_reward"), means))
+
+    @torch.no_grad()
+    def take_in(self) -> None:
+        """Learn what is usual, and put rows of the rollout into the memory: all that it holds at first, then in place of the oldest."""
+        seen = self._rollout.style.flatten(0, 1)
+        sample = self._drawn(seen)
+        if not self._observer.is_difference:
+            sample = torch.cat((sample, self._observer.demonstrations(self._batch_size, self._generator)))
+        self.discriminator.norm.update(self._world.combined(moments(sample)))
+        size = len(self._memory)
+        count = max(1, round(self._options.replay_rate * size)) if self._has_memory else size
+        places = (self._oldest + torch.arange(count, device=seen.device)) % size
+        self._memory[places] = seen[self._picks(len(seen), count)]
+        self._has_memory, self._oldest = True, (self._oldest + count) % size
+
+    def _drawn(self, rows: Tensor) -> Tensor:
+        """A batch (M, S) of ``rows`` (R, S), with replacement."""
+        return rows[self._picks(len(rows), self._batch_size)]
+
+    def _picks(self, num_rows: int, count: int) -> Tensor:
+        return torch.randint(num_rows, (count,), generator=self._generator, device=self._memory.device)
+
+    def shared_state(self) -> Dict[str, Any]:
+        """What is the same in every process."""
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def own_state(self) -> Dict[str, Any]:
+        """What each process has for itself."""
+        memory = {"memory": self._memory.clone(), "has_memory": self._has_memory, "oldest": self._oldest}
+        return {**memory, "random": self._generator.get_state()}
+
+    def load_shared(self, state: Optional[Dict[str, Any]]) -> None:
+        """Take up ``shared_state``. Raises ValueError where a run had none."""
+        if state is None:
+            raise ValueError("the run had no discriminator")
+        self.discriminator.load_state_dict(state["discriminator"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def load_own(self, state: Dict[str, Any]) -> None:
+        """Take up ``own_state``."""
+        self._memory.copy_(state["memory"])
+        self._has_memory, self._oldest = state["has_memory"], state["oldest"]
+        self._generator.set_state(state["random"])
+
+
+def _new_discriminator(config: Config, size: int, is_difference: bool) -> Discriminator:
+    """Its weights drawn from ``train.seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return Discriminator(size, chosen(config.discriminator.layer_sizes), is_difference)
