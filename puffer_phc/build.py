@@ -30,6 +30,9 @@ from puffer_phc.sim.simulator import Simulator
 POLICIES = {"PHCPolicy": PHCPolicy, "LSTMActorPolicy": LSTMActorPolicy, "LSTMCriticPolicy": LSTMCriticPolicy}
 """Policy architectures by ``base.policy_name``."""
 
+SINGLE_BACKENDS = ("isaac_gym",)
+"""Engines of which a process can have one simulation only."""
+
 
 def physics_options(env: EnvConfig) -> PhysicsOptions:
     """The part of [env] that the physics engine is built from."""
@@ -58,12 +61,16 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
             from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
 
             return MujocoWarpSimulator(num_envs, physics_options(env), device)
+        if env.backend == "isaac_gym":
+            from puffer_phc.sim.isaac_gym import IsaacGymSimulator
+
+            return IsaacGymSimulator(num_envs, physics_options(env), device)
     except ImportError as error:
         raise BackendError(
             f"backend '{env.backend}' can't be loaded here: {error}; the MuJoCo backends need Python 3.10 or newer, and mujoco_warp "
             "x86-64 Linux or Windows and pip install mujoco-warp warp-lang: there is --env.backend mujoco_cpu"
         ) from error
-    raise BackendError(f"backend '{env.backend}' is not in this version; choose mujoco_cpu or mujoco_warp")
+    raise BackendError(f"there is no backend '{env.backend}'; choose mujoco_cpu, mujoco_warp or isaac_gym")
 
 
 def load_motions(config: Config, device: torch.device, world: Optional[World] = None) -> MotionLibrary:
@@ -151,20 +158,29 @@ def restore_policy(policy: PHCPolicy, checkpoint: Checkpoint, path: Path) -> Non
 
 
 class Evaluator:
-    """Evaluates policies on every clip of ``motions``, one rollout each from its first frame, in a simulator of its own."""
+    """Evaluates policies on every clip of ``motions``, one rollout each from its first frame, in a simulator of its own.
 
-    def __init__(self, config: Config, motions: MotionLibrary, world: Optional[World] = None) -> None:
+    Or in that of ``trained``, the training environment, where the engine exists once in a process: its episodes go on afterwards.
+    """
+
+    def __init__(
+        self, config: Config, motions: MotionLibrary, world: Optional[World] = None, trained: Optional[PufferImitation] = None
+    ) -> None:
         self._env, self._motions, self._world = config.env, motions, world or World()
         self._compile, self._is_sharded = bool(config.train.compile), config.train.shard_clips
         self._share = range(motions.num_clips) if self._is_sharded else range(self._world.rank, motions.num_clips, self._world.size)
+        self._lender = trained.env if trained is not None and config.env.backend in SINGLE_BACKENDS else None
         num_envs = min(chosen(config.eval.num_envs), max(len(self._share), 1))
-        self._simulator = make_simulator(config.env, num_envs, motions.device)
+        self._simulator = self._lender.simulator if self._lender else make_simulator(config.env, num_envs, motions.device)
         self.observation_size = observation_size(config.env.num_future_frames)
         self.action_size = ActionMap(config.env, self._simulator.gains).action_size
 
     def __call__(self, policy: Policy) -> EvaluationResult:
         """The result of ``policy``; every process plays its share of the clips."""
+        before = self._lender.snapshot() if self._lender else None
         own = evaluate(policy, self._simulator, self._motions, self._env, self._share, self._compile)
+        if self._lender and before is not None:
+            self._lender.restore(before)
         if self._is_sharded:
             own = replace(own, clip_ids=own.clip_ids * self._world.size + self._world.rank)
         return merge(self._world.gather(own))
@@ -174,8 +190,9 @@ class Evaluator:
         return values[self._world.rank :: self._world.size] if self._is_sharded else values
 
     def close(self) -> None:
-        """Free the simulator."""
-        self._simulator.close()
+        """Free the simulator, if it is not the training environment's."""
+        if self._lender is None:
+            self._simulator.close()
 
 
 def training_evaluation(

@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 from puffer_phc.resources import is_installed, resource_root
-
-ISAAC_GYM_STEPS = (
-    "download Isaac Gym Preview 4 from https://developer.nvidia.com/isaac-gym (closed, an NVIDIA account; x86-64 Linux, Python 3.8), "
-    "unpack it, and: pip install -e isaacgym/python"
-)
-"""How Isaac Gym comes to a machine: no package registry has it."""
+from puffer_phc.sim.isaac_loading import ISAAC_GYM_STEPS
 
 _OLD_PYTHON = "needs Python 3.10 or newer; this one is {}"
 

@@ -109,7 +109,7 @@ def train(arguments: Parsed) -> int:
     motions = build.load_motions(session.config, session.device, session.world)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
-    evaluator = build.Evaluator(session.config, motions, session.world) if chosen(session.config.train.eval_interval) > 0 else None
+    evaluator = build.Evaluator(session.config, motions, session.world, env) if chosen(session.config.train.eval_interval) > 0 else None
     state = resumed_state(arguments, session)
     run_dir = arguments.resume or make_run_dir(session)
     with contextlib.closing(make_reporter(arguments, session, run_dir, policy)) as reporter:

@@ -2,7 +2,7 @@
 
 import sys
 
-from puffer_phc.main import main
+from puffer_phc.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

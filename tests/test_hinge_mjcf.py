@@ -7,13 +7,12 @@ from puffer_phc.humanoid.hinge_mjcf import DOF_NAMES, build_hinge_mjcf, collisio
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.humanoid.skeleton import BODY_NAMES, EXCLUDED_CONTACTS
 
-mujoco = pytest.importorskip("mujoco")
+mujoco = pytest.importorskip("mujoco", minversion="3.17", reason="MuJoCo 3.17 or newer reads both")
 FILTERS_OF_PHC = (0, 0, 7, 16, 12, 0, 56, 2, 33, 128, 0, 192, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def compiled(build, **options):
-    # Isaac Gym's Python has an old MuJoCo at best, which does not know our integrator.
-    return mujoco.MjModel.from_xml_string(build(PhysicsOptions(integrator="implicitfast", **options)))
+    return mujoco.MjModel.from_xml_string(build(PhysicsOptions(**options)))
 
 
 @pytest.fixture(scope="module")

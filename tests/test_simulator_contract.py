@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from stand_in import use_stand_in
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_quats_from_dofs, lowest_point
@@ -33,24 +34,46 @@ def make_mujoco_warp(options):
     return MujocoWarpSimulator(N, options, torch.device("cpu"))
 
 
-BACKENDS = {"mujoco_cpu": make_mujoco_cpu, "mujoco_warp": make_mujoco_warp}
+def make_isaac_gym(options):
+    use_stand_in()
+    from puffer_phc.sim.isaac_gym import IsaacGymSimulator
+
+    return IsaacGymSimulator(N, options, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module", params=sorted(BACKENDS))
-def shared(request):
-    """One simulator a backend: building Warp's takes seconds."""
-    simulator = BACKENDS[request.param](OPTIONS)
-    yield simulator
-    simulator.close()
-    simulator.close()
+BACKENDS = {"isaac_gym": make_isaac_gym, "mujoco_cpu": make_mujoco_cpu, "mujoco_warp": make_mujoco_warp}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One simulator a backend, made when it is first needed: building Warp's takes seconds."""
+    simulators = {}
+    yield simulators
+    for simulator in simulators.values():
+        simulator.close()
+        simulator.close()
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request):
+    return request.param
 
 
 @pytest.fixture
-def simulator(shared):
-    """The shared simulator, standing in the zero pose with all counters read."""
-    shared.set_state(ALL, standing_pose())
-    shared.read_counters()
-    return shared
+def simulator(backend, shared):
+    """The backend's simulator, standing in the zero pose with all counters read. Isaac Gym's is made anew: a process has only one."""
+    if backend == "isaac_gym":
+        simulator = make_isaac_gym(OPTIONS)
+    else:
+        if backend not in shared:
+            shared[backend] = BACKENDS[backend](OPTIONS)
+        simulator = shared[backend]
+    simulator.set_state(ALL, standing_pose())
+    simulator.read_counters()
+    yield simulator
+    if backend == "isaac_gym":
+        simulator.close()
+        simulator.close()
 
 
 def standing_pose():
@@ -203,21 +226,23 @@ def test_torque_and_power_are_those_of_the_drive(simulator):
     assert (dof.power >= 0.0).all() and dof.power.max() > 10.0
 
 
-def test_power_is_the_mean_of_the_substeps(simulator):
+def test_power_is_the_mean_of_the_substeps(simulator, backend):
     """Two steps of half the length against one: their final torques times velocities are the two terms of the mean."""
-    maker = BACKENDS["mujoco_warp" if "Warp" in type(simulator).__name__ else "mujoco_cpu"]
-    single = maker(PhysicsOptions(substeps=1))
     pose = moving_pose(2)
     target = pose.dof_pos + 0.2
     simulator.set_state(ALL, pose)
     simulator.step(target)
+    power = simulator.dof.power.clone()
+    if backend == "isaac_gym":
+        simulator.close()
+    single = BACKENDS[backend](PhysicsOptions(substeps=1))
     single.set_state(ALL, pose)
     powers = []
     for _ in range(2):
         single.step(target)
         powers.append((single.dof.torque * single.dof.vel).abs())
         torch.testing.assert_close(single.dof.power, powers[-1], atol=1e-2, rtol=1e-3)
-    torch.testing.assert_close(simulator.dof.power, (powers[0] + powers[1]) / 2, atol=1e-1, rtol=1e-3)
+    torch.testing.assert_close(power, (powers[0] + powers[1]) / 2, atol=1e-1, rtol=1e-3)
     single.close()
 
 
