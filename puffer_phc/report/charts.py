@@ -95,7 +95,8 @@ def error_histogram(errors_mm: np.ndarray, outcomes: Sequence[str]) -> bytes:
                 color=_QUIET,
                 fontsize=8.5,
             )
-            axes.legend(loc="center right")
+            axes.yaxis.get_major_locator().set_params(integer=True)
+            axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.72))
         axes.set(title="Mean position error of each clip", xlabel="mm, mean over bodies and played frames", ylabel="clips")
 
     return _styled(draw, 5.2, 3.1)
