@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py --num-envs 4096 8192 16384 --json benchmark.json
     python scripts/benchmark.py --stages physics --compare-physics --num-envs 4096
+    python scripts/benchmark.py --stages policy update train --variants PHCPolicy LSTMActorPolicy LSTMCriticPolicy AMP ADD
     python scripts/benchmark.py --backend mujoco_cpu --num-envs 256 --stages physics environment
 
 Rates are environment steps (control steps of one humanoid) a second. On mujoco_cpu the first two stages are timed in turn with a bare
@@ -23,6 +24,7 @@ from benchmarking.physics import physics_candidates, time_physics
 from benchmarking.setting import Row, Setting
 from benchmarking.stages import STAGES
 from benchmarking.table import rounded, show
+from benchmarking.variants import SAME_FOR_ALL, Variant, varied
 from typing_extensions import Literal
 
 from puffer_phc import build
@@ -44,6 +46,8 @@ class Options:
     """Numbers of environments; default: 4096 on a GPU, 256 on a CPU."""
     stages: Tuple[Stage, ...] = ("physics", "environment", "policy", "update", "train")
     """What to time."""
+    variants: Tuple[Variant, ...] = ("PHCPolicy",)
+    """Policies, and rewards of a discriminator over the first of them, one after the other; speeds are compared with the first."""
     seconds: float = 10.0
     """Time spent on each measurement."""
     compare_physics: bool = False
@@ -70,25 +74,31 @@ class Bench:
         self.motions = build.load_motions(self.config, self.device)
         self.rows: List[Row] = []
 
-    def setting(self, num_envs: int) -> Setting:
+    def setting(self, num_envs: int, variant: str) -> Setting:
         """What to measure for this number of environments; sizes that were automatic are so again."""
         env, train = replace(self.config.env, num_envs=num_envs), replace(self.options.train, device=str(self.device))
-        config = resolve(replace(self.config, env=env, train=train), self.device)
-        return Setting(config, self.motions, self.device, self.options.seconds)
+        config = varied(Config(env=env, policy=self.options.policy, train=train), variant)
+        return Setting(resolve(config, self.device), self.motions, self.device, self.options.seconds)
 
     def run(self) -> None:
         """All measurements, shown as they come."""
         for num_envs in self.options.num_envs or (chosen(self.config.env.num_envs),):
-            setting = self.setting(num_envs)
-            for stage in self.options.stages:
-                self.record(stage, num_envs, STAGES[stage](setting))
+            for variant in self.options.variants:
+                setting = self.setting(num_envs, variant)
+                is_first = variant == self.options.variants[0]
+                for stage in (stage for stage in self.options.stages if is_first or stage not in SAME_FOR_ALL):
+                    self.record(stage, num_envs, {"variant": variant, **STAGES[stage](setting)})
             if self.options.compare_physics:
+                setting = self.setting(num_envs, self.options.variants[0])
                 for name, physics in physics_candidates(build.physics_options(self.config.env)):
                     self.record(name, num_envs, time_physics(setting, physics))
 
     def record(self, stage: str, num_envs: int, figures: Row) -> None:
         """Keep one measurement, and say that it is there."""
         row = {"stage": stage, "num_envs": num_envs, **figures, "device_memory_gb": memory_gb(self.device)}
+        first = [other for other in self.rows if (other["stage"], other["num_envs"]) == (stage, num_envs)]
+        if first:
+            row["share_of_first"] = row["steps_per_second"] / first[0]["steps_per_second"]
         self.rows.append(row)
         print(json.dumps({name: rounded(value) for name, value in row.items()}), flush=True)
 

@@ -33,6 +33,20 @@ def test_figures_of_every_stage(tmp_path):
     assert not any(tmp_path.glob("model*"))
 
 
+def test_variants_are_timed_beside_each_other(tmp_path):
+    sizes = ["--num-envs", "4", "--train.batch-size", "32", "--train.minibatch-size", "16", "--policy.layer-sizes", "16"]
+    words = ["--backend", "mujoco_cpu", "--seconds", "0.02", "--policy.hidden-size", "8", *sizes, "--json", str(tmp_path / "a.json")]
+    words += ["--stages", "physics", "update", "--variants", "PHCPolicy", "LSTMActorPolicy", "AMP", "ADD"]
+    done = subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    timed = [(row["stage"], row["variant"]) for row in rows]
+    assert timed == [("physics", "PHCPolicy"), *(("update", name) for name in ("PHCPolicy", "LSTMActorPolicy", "AMP", "ADD"))]
+    for row in rows[2:]:
+        assert row["share_of_first"] == pytest.approx(row["steps_per_second"] / rows[1]["steps_per_second"])
+    assert "of first" in done.stdout
+
+
 def test_a_bad_option_is_one_line(tmp_path):
     words = ["--backend", "mujoco_cpu", "--env.motion-file", str(tmp_path / "nothing.npz")]
     done = subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *words], capture_output=True, text=True)

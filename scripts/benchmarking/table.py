@@ -22,7 +22,15 @@ def show(rows: List[Row], about: Row, env: EnvConfig) -> None:
         f"{about['device']} · {env.backend} · {env.integrator} {env.physics_rate:g} Hz × {env.substeps}, {env.solver_iterations} iterations"
     )
     table = Table(title=title)
-    columns = {"stage": "stage", "num_envs": "envs", "steps_per_second": "steps/s", "ms_per_call": "ms", "share_of_bare": "of bare"}
+    varies = any("share_of_first" in row for row in rows)
+    columns = {
+        "stage": "stage",
+        **({"variant": "variant", "share_of_first": "of first"} if varies else {}),
+        "num_envs": "envs",
+        "steps_per_second": "steps/s",
+        "ms_per_call": "ms",
+        "share_of_bare": "of bare",
+    }
     columns.update({"drift_mm": "drift mm", "device_memory_gb": "GB", "start_up_seconds": "start s", "diverged": "diverged"})
     for title in columns.values():
         table.add_column(title, justify="left" if title == "stage" else "right", no_wrap=True)
