@@ -5,8 +5,6 @@ y up and z forward, ours x forward, y left and z up: components change places. A
 body shape is left out, and the height over the floor is found from the humanoid's own shapes when clips are loaded.
 """
 
-import zipfile
-import zlib
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -17,6 +15,7 @@ import torch
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_PELVIS, SMPL_TO_MJCF, UPRIGHT_TO_SMPL_REST
+from puffer_phc.motion.array_archive import ArrayArchive
 from puffer_phc.motion.conversion import UNREADABLE, Converted, Dropped, failure, share_out
 from puffer_phc.motion.file import FPS_RANGE, Clip
 from puffer_phc.motion.frame_rate import resample
@@ -210,18 +209,17 @@ class Capture(NamedTuple):
 def read_capture(path: Path) -> Capture:
     """The motion in a file, checked. Raises MotionFileError when there is none or it cannot be one; runs nothing that the file holds."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise MotionFileError("is a single array, not an archive of arrays")
-        with archive:
+        with ArrayArchive(path) as archive:
             return _checked(_capture(archive))
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, MemoryError) as error:
-        raise MotionFileError(f"is damaged or not an .npz file ({error or type(error).__name__})") from error
+    except MotionFileError:
+        raise
     except OSError as error:
         raise MotionFileError(f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged archive fails anywhere and with any type
+        raise MotionFileError(f"is damaged or not an .npz file ({error or type(error).__name__})") from error
 
 
-def _capture(archive: Any) -> Capture:
+def _capture(archive: ArrayArchive) -> Capture:
     """The motion in an open file, as it stands there."""
     keys = set(archive.files)
     rates = [key for key in ("mocap_framerate", "mocap_frame_rate") if key in keys]
@@ -237,7 +235,7 @@ def _capture(archive: Any) -> Capture:
     return Capture(trans + np.array(SMPL_PELVIS), vectors, float(rate.reshape(-1)[0]))
 
 
-def _numbers(archive: Any, key: str) -> np.ndarray:
+def _numbers(archive: ArrayArchive, key: str) -> np.ndarray:
     """An array of the file as float64."""
     values = archive[key]
     if values.dtype.kind not in "fiu":

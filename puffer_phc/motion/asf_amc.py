@@ -54,6 +54,9 @@ BONE_OF_BODY: Dict[str, Tuple[str, str]] = {
 }
 """For each body: the CMU bone that starts at its joint, and the one whose rotation it takes (the forearm turns at ``wrist``)."""
 
+_MAX_BONES = 1000
+"""CMU's skeletons have 30."""
+
 _AXES = ("rx", "ry", "rz")
 _POSITIONS = ("tx", "ty", "tz")
 
@@ -180,6 +183,8 @@ def _hierarchy(lines: List[List[str]], bones: Dict[str, Bone], where: str) -> Tu
             if child not in bones:
                 raise MotionFileError(f"{where}: the hierarchy names bone '{child}', which is not defined")
             parents[child] = parent
+    if len(parents) > _MAX_BONES:
+        raise MotionFileError(f"{where}: has {len(parents)} bones, at most {_MAX_BONES} are read")
     ordered: List[Bone] = []
     known = {"root"}
     while len(ordered) < len(parents):
@@ -252,8 +257,10 @@ def _frame_values(body: str, layout: Tuple[Tuple[str, int], ...], where: str) ->
         return values
     starts = list(_FRAME_NUMBER.finditer(body))
     if len(starts) > 2 and len(_NAME.findall(body, starts[-1].start())) < len(layout):
-        logger.warning("%s: the last frame is cut off and left out", where)
-        return _frame_values(body[: starts[-1].start()], layout, where)
+        values = _columns(Words(body[: starts[-1].start()].encode("ascii", "replace")), layout)
+        if values is not None:
+            logger.warning("%s: the last frame is cut off and left out", where)
+            return values
     raise MotionFileError(f"{where}: {_first_defect(body, layout)}")
 
 

@@ -20,6 +20,9 @@ from puffer_phc.motion.hierarchy import Components, Place, conjugate, moved, pro
 from puffer_phc.motion.number_text import numbers
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
+_MAX_JOINTS = 10_000
+"""A body with all fingers has 100."""
+
 _ROTATIONS = {"xrotation": 0, "yrotation": 1, "zrotation": 2}
 _POSITIONS = {"xposition": 0, "yposition": 1, "zposition": 2}
 
@@ -176,7 +179,7 @@ def read_joint_map(path: Path) -> JointMap:
         fields = json.loads(Path(path).read_text())
     except OSError as error:
         raise MotionFileError(f"{where}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MotionFileError(f"{where}: {error}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("joints"), dict):
         raise MotionFileError(f"{where}: needs an object with 'joints', for each body the name of a joint")
@@ -199,11 +202,11 @@ def read_bvh(path: Path) -> BvhMotion:
         text = Path(path).read_text(errors="replace")
     except OSError as error:
         raise MotionFileError(f"{where}: {error.strerror or error}") from None
-    parts = re.split(r"^\s*MOTION\s*$", text, maxsplit=1, flags=re.MULTILINE)
+    parts = re.split(r"^[ \t]*MOTION[ \t\r]*$", text, maxsplit=1, flags=re.MULTILINE)
     if len(parts) != 2 or "HIERARCHY" not in parts[0]:
         raise MotionFileError(f"{where}: no HIERARCHY or no MOTION; is it a BVH file?")
     joints = _hierarchy(parts[0].split(), where)
-    header = re.match(r"\s*Frames:\s*(\d+)\s+Frame\s+Time:\s*(\S+)", parts[1], re.IGNORECASE)
+    header = re.match(r"\s*Frames:\s*([0-9]{1,9})\s+Frame\s+Time:\s*(\S+)", parts[1], re.IGNORECASE)
     if header is None:
         raise MotionFileError(f"{where}: 'Frames:' or 'Frame Time:' is missing after MOTION")
     try:
@@ -219,6 +222,8 @@ def read_bvh(path: Path) -> BvhMotion:
 def _values(text: str, joints: Sequence[Joint], frames: int, where: str) -> np.ndarray:
     """(F, columns) numbers of the motion part."""
     columns = sum(len(joint.channels) for joint in joints)
+    if columns == 0:
+        raise MotionFileError(f"{where}: no joint has a channel")
     try:
         values = numbers(text)
     except ValueError as error:
@@ -259,6 +264,8 @@ def _hierarchy(words: List[str], where: str) -> Tuple[Joint, ...]:
                     raise MotionFileError(
                         f"{where}: joint '{joints[-1].name}' has an unknown channel '{unknown[0] if unknown else 'end of file'}'"
                     )
+                if joints[-1].channels:
+                    raise MotionFileError(f"{where}: joint '{joints[-1].name}' has its channels twice")
                 joints[-1] = joints[-1]._replace(channels=channels)
                 column += count
                 position += 2 + count
@@ -272,6 +279,8 @@ def _hierarchy(words: List[str], where: str) -> Tuple[Joint, ...]:
                 position += 1
     except (ValueError, IndexError):
         raise MotionFileError(f"{where}: the hierarchy is damaged near '{' '.join(words[position : position + 4])}'") from None
+    if len(joints) > _MAX_JOINTS:
+        raise MotionFileError(f"{where}: has {len(joints)} joints, at most {_MAX_JOINTS} are read")
     if not joints or stack:
         raise MotionFileError(f"{where}: the hierarchy is not closed")
     return tuple(joints)

@@ -62,6 +62,9 @@ _MAX_TOE_BEND = math.radians(70.0)
 _STRAY = 0.5
 """Greatest deviation of a quaternion from unit length; some of these motions were edited and stray by 0.42."""
 
+_SHORTEST, _LONGEST = 1e-4, 3600.0
+"""s, of a key frame and of a motion."""
+
 _JUMP = math.radians(8.0)
 _SPARSE = 0.04
 """s. Where key frames are farther apart, fast motion looks like a jump."""
@@ -104,12 +107,12 @@ def _read(path: Path, label: str) -> Tuple[KeyFrames, bool]:
         frames = np.array(content["Frames"], dtype=np.float64)
     except OSError as error:
         raise MotionFileError(f"{label} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise MotionFileError(f"{label} is not a DeepMimic motion ({error})") from error
     if frames.ndim != 2 or frames.shape[1] != sum(_COLUMNS) or len(frames) < 2:
         raise MotionFileError(f"{label}: key frames have shape {frames.shape}, expected (2 or more, {sum(_COLUMNS)})")
-    if not np.isfinite(frames).all() or (frames[:-1, 0] <= 0).any():
-        raise MotionFileError(f"{label} has a key frame that is not finite or lasts no time")
+    if not np.isfinite(frames).all() or (frames[:-1, 0] < _SHORTEST).any() or frames[:-1, 0].sum() > _LONGEST:
+        raise MotionFileError(f"{label} has a key frame that is not finite or lasts no time, or is longer than {_LONGEST:g} s")
     keys = _key_frames(frames)
     if np.abs(np.linalg.norm(keys.quats, axis=-1) - 1.0).max() > _STRAY:
         raise MotionFileError(f"{label} has a quaternion that is no rotation")

@@ -20,7 +20,6 @@ Everything is checked once, at load; whoever holds a ``Clip`` need not check aga
 
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -29,9 +28,13 @@ import numpy as np
 from puffer_phc.errors import MotionFileError
 from puffer_phc.files import whole_file
 from puffer_phc.humanoid.skeleton import BODY_NAMES, NUM_BODIES
+from puffer_phc.motion.array_archive import ArrayArchive
 
 SCHEMA = "puffer_phc motion"
 VERSION = 1
+
+LONGEST_NAME = 200
+"""Characters of a clip's name."""
 
 MAX_FRAMES = 50_000_000
 """More than ten times all of AMASS at 30 Hz; a header that says more is damaged or hostile."""
@@ -178,33 +181,26 @@ def _read_arrays(path: Path) -> Dict[str, np.ndarray]:
     """All arrays of the schema, types checked, contents not yet."""
     label = f"motion file '{path}'"
     try:
-        with zipfile.ZipFile(str(path)) as archive:
+        with ArrayArchive(path) as archive:
             return {key: _read_array(archive, key, label) for key in _KINDS}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, MemoryError) as error:
-        raise MotionFileError(f"{label} is damaged or not a motion file ({error})") from error
+    except MotionFileError:
+        raise
     except OSError as error:
         raise MotionFileError(f"{label} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged archive fails anywhere and with any type
+        raise MotionFileError(f"{label} is damaged or not a motion file ({error or type(error).__name__})") from error
 
 
-def _read_array(archive: zipfile.ZipFile, key: str, label: str) -> np.ndarray:
-    """One array, whose header is checked against the size of its zip entry before memory is taken for it."""
-    try:
-        entry = archive.getinfo(key + ".npy")
-    except KeyError:
-        raise MotionFileError(f"{label} has no array '{key}'; expected {', '.join(_KINDS)}") from None
-    with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
+def _read_array(archive: ArrayArchive, key: str, label: str) -> np.ndarray:
+    """One array, its type and number of frames checked before memory is taken for it."""
+    if key not in archive.files:
+        raise MotionFileError(f"{label} has no array '{key}'; expected {', '.join(_KINDS)}")
+    shape, dtype = archive.header(key)
     if dtype.kind not in (_KINDS[key], "u" if _KINDS[key] == "i" else _KINDS[key]):
         raise MotionFileError(f"{label}: array '{key}' holds {dtype}, expected kind '{_KINDS[key]}'")
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
-    if size > entry.file_size or (shape and shape[0] > MAX_FRAMES):
-        raise MotionFileError(f"{label}: array '{key}' claims shape {shape}, which its {entry.file_size} bytes cannot hold or nobody needs")
-    with archive.open(entry) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
+    if shape and shape[0] > MAX_FRAMES:
+        raise MotionFileError(f"{label}: array '{key}' claims shape {shape}, which nobody needs")
+    return archive[key]
 
 
 def _clips(arrays: Dict[str, np.ndarray], label: str) -> List[Clip]:
@@ -262,10 +258,15 @@ def _check_header(arrays: Dict[str, np.ndarray], label: str) -> None:
 
 
 def _check_clip_table(names: np.ndarray, lengths: np.ndarray, fps: np.ndarray, num_frames: int, label: str) -> None:
-    """Raise MotionFileError for double names, clips shorter than two frames, counts that do not add up and odd frame rates."""
+    """Raise MotionFileError for double and odd names, clips shorter than two frames, counts that do not add up and odd frame rates."""
     distinct, counts = np.unique(names, return_counts=True)
     if counts.max() > 1:
         raise MotionFileError(f"{label}: {counts.max()} clips have the name '{distinct[counts.argmax()]}'")
+    odd_name = next((name for name in names.tolist() if not _is_plain(name)), None)
+    if odd_name is not None:
+        raise MotionFileError(
+            f"{label}: clip name {odd_name[:80]!r} is not a plain name (printable, no / or \\, at most {LONGEST_NAME} characters)"
+        )
     short = np.flatnonzero(lengths < 2)
     if short.size:
         raise MotionFileError(f"{label}, clip '{names[short[0]]}': has {lengths[short[0]]} frame(s), a motion needs at least 2")
@@ -275,6 +276,11 @@ def _check_clip_table(names: np.ndarray, lengths: np.ndarray, fps: np.ndarray, n
     if odd.size:
         low, high = FPS_RANGE
         raise MotionFileError(f"{label}, clip '{names[odd[0]]}': has {fps[odd[0]]:g} frames per second, expected {low:g} … {high:g}")
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a clip's name can stand in a table, on a terminal and in the name of a file without being anything else there."""
+    return 0 < len(name) <= LONGEST_NAME and name.isprintable() and not set(name) & set("/\\") and name not in (".", "..")
 
 
 def _normalize(root_pos: np.ndarray, quats: np.ndarray) -> Optional[Tuple[int, str]]:

@@ -33,7 +33,10 @@ def _file_clips(path: Path) -> List[Clip]:
     content = load_plain_pickle(path)
     if not isinstance(content, dict) or not content:
         raise MotionFileError(f"{label} is not a dictionary of motions")
-    return [_clip(str(name), motion, path, label) for name, motion in content.items()]
+    odd = [name for name in content if not isinstance(name, str)]
+    if odd:
+        raise MotionFileError(f"{label} has a clip whose name is no text but a {type(odd[0]).__name__}")
+    return [_clip(name, motion, path, label) for name, motion in content.items()]
 
 
 def _clip(name: str, motion: Any, path: Path, label: str) -> Clip:
@@ -44,11 +47,14 @@ def _clip(name: str, motion: Any, path: Path, label: str) -> Clip:
     for key in ("root_trans_offset", "pose_quat_global"):
         if key not in motion:
             raise MotionFileError(f"{where} has no '{key}'")
+    for key in ("root_trans_offset", "pose_quat_global"):
+        if not isinstance(motion[key], (np.ndarray, torch.Tensor)):
+            raise MotionFileError(f"{where}: '{key}' is a {type(motion[key]).__name__}, not an array")
     try:
         root_pos = np.asarray(motion["root_trans_offset"], dtype=np.float64)
         quat_xyzw = np.asarray(motion["pose_quat_global"], dtype=np.float64)
         fps = float(motion.get("fps", DEFAULT_FPS))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise MotionFileError(f"{where} does not hold numbers ({error})") from error
     local = quat_xyzw
     if quat_xyzw.ndim == 3 and quat_xyzw.shape[1:] == (24, 4):

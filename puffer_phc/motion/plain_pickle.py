@@ -14,13 +14,14 @@ import pickle
 import re
 import zlib
 from pathlib import Path
-from typing import IO, Any, Callable, ClassVar, Dict, Iterator, Tuple
+from typing import IO, Any, Callable, ClassVar, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch._utils import _rebuild_tensor_v2
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.motion.array_archive import UNPACKED_BYTES, UNPACKED_RATIO
 
 MAX_ARRAY_BYTES = 1 << 32
 """A single array of an honest clip is a thousand times smaller."""
@@ -34,7 +35,9 @@ def load_plain_pickle(path: Path) -> Any:
     Raises MotionFileError when it is not; nothing in the file is executed.
     """
     with pickle_errors(f"motion file '{path}'", "a motion file"), open_pickle(path) as stream:
-        return PlainUnpickler(stream).load()
+        limit = max(UNPACKED_BYTES, UNPACKED_RATIO * path.stat().st_size)
+        bounded: Any = _Bounded(stream, limit)
+        return PlainUnpickler(bounded).load()
 
 
 @contextlib.contextmanager
@@ -93,6 +96,28 @@ def open_pickle(path: Path) -> IO[bytes]:
     if start[:1] == b"\x78":
         return io.BufferedReader(_ZlibReader(path.open("rb")), _READ_BYTES)
     return path.open("rb")
+
+
+class _Bounded(io.BufferedIOBase):
+    """A stream that ends in an error after ``limit`` bytes: packed files can hold a thousand times their size."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        self._stream, self._left = stream, limit
+
+    def _taken(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise pickle.UnpicklingError("unpacks to more than any motion")
+        return data
+
+    def read(self, size: Optional[int] = -1) -> bytes:
+        """The next ``size`` bytes."""
+        wanted = self._left + 1 if size is None or size < 0 else min(size, self._left + 1)
+        return self._taken(self._stream.read(wanted))
+
+    def readline(self, size: Optional[int] = -1) -> bytes:
+        """What there is up to the end of the line."""
+        return self._taken(self._stream.readline(self._left + 1 if size is None or size < 0 else size))
 
 
 class _DType:
@@ -182,6 +207,19 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _tensor(storage: Any, offset: int, size: Tuple[int, ...], stride: Tuple[int, ...], *_: Any) -> Any:
+    """A tensor with memory of its own: one that repeats a number a billion times would take it when it is used."""
+    tensor = _rebuild_tensor_v2(storage, offset, size, stride, False, {})
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise pickle.UnpicklingError("holds a tensor larger than its memory")
+    return tensor
+
+
+def _ordered() -> Dict[Any, Any]:
+    """An ordered dictionary, which pickles fill later."""
+    return collections.OrderedDict()
+
+
 def _storage(data: bytes) -> Any:
     """A tensor's memory, saved by torch in a pickle of its own, which torch reads under the same restriction."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -198,11 +236,11 @@ def _admitted() -> Dict[Tuple[str, str], Callable[..., Any]]:
     """Everything that a pickle may name, by module and name."""
     admitted: Dict[Tuple[str, str], Callable[..., Any]] = {
         ("joblib.numpy_pickle", "NumpyArrayWrapper"): _ArrayInStream,
-        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("collections", "OrderedDict"): _ordered,
         ("_codecs", "encode"): _encode,
         ("numpy", "ndarray"): _SubclassName,
         ("numpy", "dtype"): _DType,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
         ("torch.storage", "_load_from_bytes"): _storage,
     }
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -243,3 +281,34 @@ class PlainUnpickler(_PythonUnpickler):
             self.stack.append(self.stack.pop().value)
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def load_setitem(self) -> None:
+        """Add to a dictionary."""
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Add several pairs to a dictionary."""
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """Make a dictionary of pairs."""
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def refuse_set(self) -> None:
+        """Sets compare their elements as dictionaries do, and no motion has one."""
+        raise pickle.UnpicklingError("holds a set, which no motion needs")
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.ADDITEMS[0]] = dispatch[pickle.FROZENSET[0]] = refuse_set
+
+
+def _check_keys(keys: Sequence[Any]) -> None:
+    """Raise where a key is no plain value: comparing tuples of tuples of tuples can take forever."""
+    for key in keys:
+        if not isinstance(key, (str, bytes, int, float, np.generic, type(None))):
+            raise pickle.UnpicklingError(f"has a {type(key).__name__} for a key")
