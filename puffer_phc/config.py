@@ -184,7 +184,7 @@ class DiscriminatorConfig:
     learning_rate: Optional[float] = None
     """Its own Adam's step size; auto: 1e-4 on a GPU, 3e-4 on a CPU."""
     batch_size: Optional[int] = None
-    """Rows per gradient step of each kind: simulated now, simulated earlier, real; auto: a quarter of train.minibatch_size."""
+    """Rows per gradient step of each kind: simulated now, simulated earlier, real; auto: an eighth of train.minibatch_size."""
     grad_penalty: Optional[float] = None
     """Weight of the gradient penalty; auto: 5 (PHC's) with use_amp_obs, 2 with use_add_obs."""
     logit_reg: float = 0.01

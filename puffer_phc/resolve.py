@@ -125,7 +125,7 @@ def _resolve_discriminator(options: DiscriminatorConfig, is_difference: bool, mi
         options,
         layer_sizes=options.layer_sizes or ((1024, 512) if on_gpu else (256, 128)),
         learning_rate=options.learning_rate or (1e-4 if on_gpu else 3e-4),
-        batch_size=options.batch_size or max(1, minibatch_size // 4),
+        batch_size=options.batch_size or max(1, minibatch_size // 8),
         grad_penalty=_given(options.grad_penalty, grad_penalty),
         task_weight=_given(options.task_weight, task_weight),
         style_weight=_given(options.style_weight, style_weight),

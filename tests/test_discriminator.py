@@ -110,6 +110,16 @@ def test_each_kind_has_half_of_the_weight_and_the_penalty_is_where_it_should_be(
     assert amp.demo_accuracy == (real_logits > 0).float().mean()
 
 
+def test_bf16_changes_little() -> None:
+    discriminator = make_discriminator()
+    arguments = (torch.randn(200, SIZE), torch.randn(100, SIZE), True, DiscriminatorConfig(grad_penalty=5.0))
+    exact = discriminator_losses(discriminator, *arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = discriminator_losses(discriminator, *arguments)
+    assert all(value.dtype == torch.float32 for value in rough)
+    torch.testing.assert_close(rough.total, exact.total, rtol=0.02, atol=0.02)
+
+
 def test_losses_compile_into_one_graph() -> None:
     discriminator = make_discriminator()
     compiled = torch.compile(discriminator_losses, fullgraph=True, backend="eager")

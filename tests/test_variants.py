@@ -106,7 +106,7 @@ def test_a_played_episode_is_the_same_after_a_reset(tmp_path: Path, variant: str
     session.close()
 
 
-@pytest.mark.parametrize("variant", ["LSTMActorPolicy", "LSTMCriticPolicy"])
+@pytest.mark.parametrize("variant", ["LSTMActorPolicy", "LSTMCriticPolicy", "AMP"])
 def test_rows_whose_clip_leaves_the_device_forget_it(tmp_path: Path, variant: str) -> None:
     config = small_config(tmp_path, variant, 1, motion_resample_interval=1)
     config = replace(config, env=replace(config.env, max_resident_frames=61, termination_distance=100.0))

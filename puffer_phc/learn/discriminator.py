@@ -20,7 +20,7 @@ _LEAST_DOUBT = 1e-4
 
 
 class Discriminator(nn.Module):
-    """ReLU layers and one logit over a normaliser of its own: positive where motion looks real.
+    """ReLU layers and one logit over a normaliser of its own: positive where motion looks real. Results are float32 under autocast.
 
     With ``is_difference`` zeros are what is real, and the normaliser leaves them where they are. 1960 columns and layers 1024 512 make
     2,533,377 parameters, as in the original.
@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
         hidden = self.norm(seen)
         for layer in self.layers:
             hidden = layer(hidden).relu()
-        return self.logit(hidden).squeeze(-1)
+        return self.logit(hidden).squeeze(-1).float()
 
     def with_gradient(self, seen: Tensor) -> Tuple[Tensor, Tensor]:
         """Logits (M,) of what was seen (M, S), and their gradient (M, S) with respect to the normalised columns.
@@ -53,7 +53,7 @@ class Discriminator(nn.Module):
         gradient = self.logit.weight.expand(len(seen), -1)
         for layer, mask in zip(reversed(self.layers), reversed(masks)):
             gradient = (gradient * mask) @ layer.weight
-        return self.logit(hidden).squeeze(-1), gradient
+        return self.logit(hidden).squeeze(-1).float(), gradient.float()
 
     def squared_weights(self) -> Tuple[Tensor, Tensor]:
         """Sums () of the squares of the last layer's weights and of all, biases aside."""

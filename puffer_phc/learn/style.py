@@ -10,7 +10,7 @@ from puffer_phc.env.style import StyleObserver
 from puffer_phc.learn.discriminator import Discriminator, DiscriminatorLosses, discriminator_losses, style_reward
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import FlatAdam
-from puffer_phc.learn.rollout import Rollout
+from puffer_phc.learn.rollout import Rollout, autocast
 from puffer_phc.learn.running_norm import moments
 
 _SEED_OFFSET = 1 << 16
@@ -48,6 +48,7 @@ class Style:
         self._mean_reward = torch.zeros((), device=device)
         self._generator = torch.Generator(device=device).manual_seed(config.train.seed + _SEED_OFFSET + world.rank)
         self._losses = torch.compile(discriminator_losses) if config.train.compile else discriminator_losses
+        self._precision = config.train.precision
         world.broadcast_([tensor.detach() for tensor in (*self.discriminator.parameters(), *self.discriminator.buffers())])
 
     @property
@@ -68,7 +69,9 @@ class Style:
         """
         total = torch.zeros((), device=self._memory.device)
         for seen, rewards in zip(self._rollout.style, self._rollout.rewards):
-            style = style_reward(self.discriminator(seen))
+            with autocast(self._precision, seen.device):
+                logits = self.discriminator(seen)
+            style = style_reward(logits)
             rewards.mul_(self._task_weight).add_(style, alpha=self._reward_scale)
             total += style.mean()
         self._mean_reward = self._options.reward_scale * total / self._rollout.num_steps
@@ -79,7 +82,8 @@ class Style:
         for _ in range(self._num_steps):
             agent = torch.cat((self._drawn(self._rollout.style.flatten(0, 1)), self._drawn(self._memory)))
             demonstrations = self._observer.demonstrations(self._batch_size, self._generator)
-            losses = self._losses(self.discriminator, agent, demonstrations, self._observer.is_difference, self._options)
+            with autocast(self._precision, agent.device):
+                losses = self._losses(self.discriminator, agent, demonstrations, self._observer.is_difference, self._options)
             self._optimizer.backward(losses.total)
             self._optimizer.step()
             records.append(torch.stack(losses[1:]).detach())
