@@ -27,7 +27,7 @@ from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.origin import machine, origin
 from puffer_phc.learn.policy import PHCPolicy
-from puffer_phc.learn.rollout import Deterministic
+from puffer_phc.learn.rollout import Deterministic, set_products
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.options import Parsed, parse_options
@@ -80,13 +80,13 @@ class Session(NamedTuple):
 def open_session(arguments: Parsed) -> Session:
     """Choose the device and settle automatic values, before anything expensive."""
     device = choose_device(arguments.sections())
-    config = resolve(arguments.sections(), device)
-    if config.train.deterministic:
-        be_deterministic()
-    torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
     world = World.from_environment(device.type)
     if device.type == "cuda" and world.size > 1:
         device = torch.device("cuda", world.local_rank)
+    config = resolve(arguments.sections(), device)
+    if config.train.deterministic:
+        be_deterministic()
+    set_products(config.train.precision)
     return Session(with_equal_limits(config, world), device, world, arguments.checkpoint)
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-import torch
 import tyro
 from benchmarking.machine import machine, memory_gb
 from benchmarking.physics import physics_candidates, time_physics
@@ -30,6 +29,7 @@ from typing_extensions import Literal
 from puffer_phc import build
 from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
+from puffer_phc.learn.rollout import set_products
 from puffer_phc.resolve import choose_device, resolve
 from puffer_phc.resources import resource_root
 
@@ -70,7 +70,7 @@ class Bench:
         config = Config(env=replace(options.env, backend=options.backend, num_envs=num_envs), policy=options.policy, train=options.train)
         self.device = choose_device(config)
         self.config = resolve(config, self.device)
-        torch.set_float32_matmul_precision("highest" if self.config.train.precision == "float32" else "high")
+        set_products(self.config.train.precision)
         self.motions = build.load_motions(self.config, self.device)
         self.rows: List[Row] = []
 

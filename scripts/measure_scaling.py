@@ -28,6 +28,7 @@ from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.learn.distributed import World
+from puffer_phc.learn.rollout import set_products
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.resolve import choose_device, resolve
 from puffer_phc.resources import resource_root
@@ -102,11 +103,11 @@ def measure(options: Options) -> Optional[Row]:
     """Figures of one run in the first process, None in the others."""
     config = Config(env=options.env, policy=options.policy, train=options.train)
     device = choose_device(config)
-    config = resolve(config, device)
     world = World.from_environment(device.type)
     if device.type == "cuda" and world.size > 1:
         device = torch.device("cuda", world.local_rank)
-    torch.set_float32_matmul_precision("highest" if config.train.precision == "float32" else "high")
+    config = resolve(config, device)
+    set_products(config.train.precision)
     batch = (config.train.batch_size or 1) * world.size
     total = batch * (WARM_UP_ITERATIONS + options.iterations + PROFILED_ITERATIONS + 1)
     config = replace(config, train=replace(config.train, total_timesteps=total, eval_interval=0, checkpoint_interval=0))

@@ -9,7 +9,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import FlatAdam, LearningRate
 from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
-from puffer_phc.learn.rollout import Collector, Deterministic, Rollout
+from puffer_phc.learn.rollout import Collector, Deterministic, Rollout, set_products
 from puffer_phc.randomness import EnvRandom
 
 POLICIES = [PHCPolicy, LSTMActorPolicy, LSTMCriticPolicy]
@@ -34,6 +34,7 @@ class EndingEpisodes:
         self._steps = 0
         self.observations, self.final_observations = torch.zeros(NUM_ENVS, 5), torch.zeros(NUM_ENVS, 5)
         self.rewards = torch.zeros(NUM_ENVS)
+        self.style_observations = torch.zeros(NUM_ENVS, 0)
         self.terminals, self.truncations = torch.zeros(2, NUM_ENVS, dtype=torch.bool).unbind(0)
         self._see()
 
@@ -186,3 +187,17 @@ def test_learning_rate_decays_to_its_floor() -> None:
     assert schedule.at(0) == 1e-4
     assert abs(schedule.at(3815) / 1e-4 - 0.56428) < 1e-4
     assert schedule.at(20_000) == 0.2e-4
+
+
+def test_policies_are_judged_without_rounding_whatever_training_allows(monkeypatch):
+    seen = []
+    policy = PHCPolicy(5, 3, (8,), 4)
+    monkeypatch.setattr(policy, "mean_action", lambda observations, memory: (seen.append(torch.get_float32_matmul_precision()), memory))
+    before = torch.get_float32_matmul_precision()
+    try:
+        set_products("tf32")
+        Deterministic(policy)(torch.zeros(2, policy.observation_size), torch.ones(2, dtype=torch.bool))
+        assert seen == ["highest"]
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

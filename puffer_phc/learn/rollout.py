@@ -31,6 +31,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def set_products(precision: str) -> None:
+    """Let float32 matrix products of this process round as ``train.precision`` allows: TF32 unless it is float32."""
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """Float32 matrix products without TF32's rounding."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class Deterministic:
     """A policy without exploration, and what it remembers of each row.
 
@@ -46,7 +62,8 @@ class Deterministic:
         """Mean actions (N, A) for raw observations (N, O); rows where ``starts`` (N,) bool is true begin an episode and forget the last."""
         if self._memory is None or len(self._memory) != len(starts):
             self._memory = self._policy.no_memory(len(starts))
-        mean, self._memory = self._policy.mean_action(observations, forgotten(self._memory, starts))
+        with exact_products():
+            mean, self._memory = self._policy.mean_action(observations, forgotten(self._memory, starts))
         return mean
 
 
