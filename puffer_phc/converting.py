@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.files import write_whole
 from puffer_phc.motion.conversion import Converted, Dropped
 from puffer_phc.motion.file import save_motion_file
 
@@ -67,7 +68,7 @@ def finish(total: Converted, output: Callable[[int], Path], report: Optional[Pat
     """
     show_dropped(total.dropped, console)
     if report is not None:
-        report.write_text("".join("\t".join(entry) + "\n" for entry in sorted(total.dropped)), encoding="utf-8")
+        write_whole(report, "".join("\t".join(entry) + "\n" for entry in sorted(total.dropped)))
     if not total.clips:
         raise MotionFileError("none of the files could be converted")
     clips = sorted(total.clips, key=lambda clip: clip.name)

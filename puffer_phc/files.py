@@ -20,7 +20,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     The neighbour is new, under a name that nobody can have put a link at; a link at ``path`` itself is replaced, never written through.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINKS, 0o666))
+    make_new(temporary)
     try:
         yield temporary
         temporary.replace(path)
@@ -28,6 +28,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def make_new(path: Path) -> None:
+    """An empty file at ``path``. Raises OSError where there is anything already, a link among them."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINKS, 0o666))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put ``text`` at ``path``, as ``whole_file`` does."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from puffer_phc.config import Config, EnvConfig, chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
 from puffer_phc.evaluate.tables import summary_table, write_results
-from puffer_phc.files import remove_parts
+from puffer_phc.files import remove_parts, write_whole
 from puffer_phc.learn.checkpoint import LATEST, Checkpoint
 from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World
@@ -282,7 +282,7 @@ def make_run_dir(session: Session) -> Path:
     if session.world.is_main:
         try:
             run_dir.mkdir(parents=True)
-            (run_dir / "config.json").write_text(json.dumps(dataclasses.asdict(session.config), indent=2) + "\n", encoding="utf-8")
+            write_whole(run_dir / "config.json", json.dumps(dataclasses.asdict(session.config), indent=2) + "\n")
         except OSError as error:
             raise ConfigError(f"can't write to '{run_dir}': {error.strerror}") from error
     return run_dir

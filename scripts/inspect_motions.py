@@ -18,6 +18,7 @@ from rich.table import Table
 from typing_extensions import Annotated
 
 from puffer_phc.command_line import run_main
+from puffer_phc.files import write_whole
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
 from puffer_phc.motion.inspection_page import inspection_page
@@ -72,8 +73,8 @@ def _run(arguments: Arguments, console: Console) -> int:
     clips, inspections = _inspect(load_motion_file(arguments.motions))
     _show(inspections, console)
     tsv, page = arguments.tsv or arguments.motions.with_suffix(".tsv"), arguments.html or arguments.motions.with_suffix(".html")
-    tsv.write_text(_tsv(inspections), encoding="utf-8")
-    page.write_text(inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"), encoding="utf-8")
+    write_whole(tsv, _tsv(inspections))
+    write_whole(page, inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"))
     console.print(f"{tsv}\n{page}", markup=False)
     if arguments.output:
         kept = [clip for clip, inspection in zip(clips, inspections) if inspection.verdict in (OK, REPAIRED)]

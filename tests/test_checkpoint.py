@@ -1,6 +1,9 @@
 """Checkpoints: whole, plain, refused when damaged."""
 
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, Type
@@ -187,3 +190,45 @@ def test_packed_records_are_refused(tmp_path: Path) -> None:
             packed.writestr(name, stored.read(name))
     with pytest.raises(CheckpointError, match="not stored as they are"):
         load_checkpoint(tmp_path / "packed.pt")
+
+
+def test_a_carried_run_in_parts_is_joined_and_resumed(tmp_path: Path) -> None:
+    """The two commands of the script's own help."""
+    pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
+    from faulty import make_trainer
+
+    make_trainer(tmp_path, 3).fit()
+    repository = Path(__file__).resolve().parent.parent
+    small = tmp_path / "carried" / "latest.pt"
+    command = [sys.executable, str(repository / "scripts" / "compact_checkpoint.py"), str(tmp_path / "run" / "latest.pt"), str(small)]
+    environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--with-critic", "--part-megabytes", "0.02"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    parts = sorted(small.parent.glob("latest.pt.part*"))
+    assert len(parts) >= 2 and f"in {len(parts)} parts" in done.stdout
+    assert max(part.stat().st_size for part in parts) <= 20_000
+    small.unlink()
+    small.write_bytes(b"".join(part.read_bytes() for part in parts))
+    checkpoint = load_newest(small.parent)[1]
+    assert checkpoint.trainer is not None and checkpoint.trainer["iteration"] == 2 and "optimizer" not in checkpoint.trainer
+    small.write_bytes(b"".join(part.read_bytes() for part in parts[:-1]))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(small)
+
+
+def test_a_compact_checkpoint_of_the_original_size_has_34_megabytes(tmp_path: Path) -> None:
+    policy = PHCPolicy(934, 69, layer_sizes=(2048, 1536, 1024, 1024, 512), hidden_size=512)
+    assert sum(parameter.numel() for parameter in policy.parameters()) > 16_900_000
+    bins = {name: torch.rand(5000, dtype=torch.float64) for name in ("probabilities", "failures", "visits")}
+    trainer = {
+        "iteration": 3,
+        "global_step": 4,
+        "rate_factor": 1.0,
+        "optimizer": {},
+        "ranks": [{"sampler": bins, "env": torch.zeros(10**6)}],
+    }
+    whole = Checkpoint({}, policy.state_dict(), 934, 69, trainer, {})
+    save_checkpoint(tmp_path / "small.pt", compact(whole, with_critic=True))
+    assert (tmp_path / "small.pt").stat().st_size < 34.1e6

@@ -1,7 +1,7 @@
 """Videos: each tile of the picture follows one humanoid; .mp4 by ffmpeg, .gif by Pillow, whole files or none."""
 
 import math
-import os
+import secrets
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from puffer_phc.errors import BackendError, ConfigError
+from puffer_phc.files import make_new
 from puffer_phc.view.scene import LOOK_HEIGHT, Focus, stage
 from puffer_phc.view.session import Frame, Settings
 
@@ -29,7 +30,7 @@ class VideoFile:
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        self._partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
         self._fps, self._stride = fps, math.ceil(fps / _GIF_PICTURES_PER_SECOND - 1e-6)
         self._pictures: List[Any] = []
         self._count = 0
@@ -41,7 +42,7 @@ class VideoFile:
             raise ConfigError(f"video '{self.path}' has to end in {' or '.join(FORMATS)}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.touch()
+            make_new(self._partial)
         except OSError as error:
             raise ConfigError(f"can't write '{self.path}': {error.strerror}") from error
 
