@@ -196,6 +196,94 @@ def test_an_importer_that_names_other_bodies_is_noticed(gymapi, monkeypatch):
         make()
 
 
+def test_an_evaluation_borrows_the_simulation_and_puts_it_back(gymapi, tmp_path):
+    """Training goes on as after a snapshot, whatever the evaluation did in between."""
+    from puffer_phc import build
+    from puffer_phc.config import Config, TrainConfig
+    from puffer_phc.resolve import resolve
+
+    path = tmp_path / "motions.npz"
+    save_motion_file(path, [swaying_clip(count, seed) for seed, count in enumerate((12, 9, 15))])
+    options = EnvConfig(backend="isaac_gym", num_envs=2, motion_file=str(path))
+    config = resolve(Config(env=options, train=TrainConfig(batch_size=16, device="cpu")), CPU)
+    motions = build.load_motions(config, CPU)
+    futures = []
+    for evaluates in (False, True):
+        env = build.make_environment(config, motions)
+        evaluator = build.Evaluator(config, motions, trained=env)
+        action = torch.full((2, env.env.action_size), 0.1)
+        for _ in range(3):
+            env.step(action)
+        shown = env.observations.clone()
+        if evaluates:
+            assert len(evaluator(lambda observation, begins: torch.zeros(len(observation), 57)).names) == 3
+        else:
+            env.env.snapshot()
+        torch.testing.assert_close(env.observations, shown, atol=0.0, rtol=0.0)
+        env.step(action)
+        futures.append(env.observations.clone())
+        evaluator.close()
+        env.close()
+    assert torch.equal(*futures)
+
+
+def check(simulator):
+    from puffer_phc.sim.isaac_check import measures
+
+    return {measure.assumption: measure for measure in measures(simulator)}
+
+
+def test_the_check_finds_nothing_wrong_here(simulator):
+    found = check(simulator)
+    assert len(found) == 8 and all(measure.holds for measure in found.values()), found
+    assert found["masses are the table's"].error < 1e-5
+
+
+@pytest.mark.parametrize("wrong", ["angles", "frame", "centers", "origin", "mass", "gains"])
+def test_the_check_sees_what_could_be_otherwise(gymapi, monkeypatch, wrong):
+    """Simulators that do not do what the backend assumes."""
+    read = gymapi.Gym._read_engine
+
+    def altered(self, sim):
+        read(self, sim)
+        root, dofs, bodies = sim.engine_states
+        vectors = dofs.reshape(-1, 3, 2)
+        if wrong == "angles":
+            vectors[..., 0] *= 1.0 + 0.1 * np.abs(vectors[..., [1, 2, 0], 0])
+        if wrong == "frame":
+            vectors[..., 1] = vectors[..., [1, 2, 0], 1]
+        if wrong == "centers":
+            bodies[1:, 7:10] += np.cross(bodies[1:, 10:13], np.full(3, 0.1))
+        if wrong == "origin":
+            root[1:, 0] += 10.0
+            bodies.reshape(N, 24, 13)[1:, :, 0] += 10.0
+
+    monkeypatch.setattr(gymapi.Gym, "_read_engine", altered)
+    simulator = make()
+    model = gymapi.Gym.live.model
+    if wrong == "mass":
+        model.body_mass[5] *= 1.1
+    if wrong == "gains":
+        model.actuator_gainprm[:, 0] *= 0.5
+    failed = {name for name, measure in check(simulator).items() if not measure.holds}
+    expected = {
+        "angles": "joint coordinates are rotation vectors",
+        "frame": "joint velocities are in the child's frame",
+        "centers": "velocities are of the bodies' origins",
+        "origin": "states are counted from each environment's middle",
+        "mass": "masses are the table's",
+        "gains": "drives reach oblique targets",
+    }
+    assert expected[wrong] in failed
+    simulator.close()
+
+
+def test_the_check_is_a_command(gymapi, tmp_path):
+    done = run(str(REPOSITORY / "scripts" / "check_isaac_gym.py"), "--num-envs", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("holds") == 8
+
+
 class TestStandIn:
     """What it must refuse for the other tests to mean something."""
 

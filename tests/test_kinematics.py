@@ -22,7 +22,7 @@ def poses():
 
 
 def test_kinematics_equal_mujoco(poses):
-    mujoco = pytest.importorskip("mujoco")
+    mujoco = pytest.importorskip("mujoco", minversion="3.17")
     root_pos, root_quat, dof_pos = poses
     local = local_quats_from_dofs(root_quat, dof_pos)
     positions, quats = forward_kinematics(root_pos, local)
@@ -38,7 +38,7 @@ def test_kinematics_equal_mujoco(poses):
 
 
 def test_batch_kinematics_of_the_cpu_backend_equal_mujoco(poses):
-    mujoco = pytest.importorskip("mujoco")
+    mujoco = pytest.importorskip("mujoco", minversion="3.17")
     from puffer_phc.sim.cpu_kinematics import rotation_vectors, write_body_states
 
     root_pos, root_quat, dof_pos = poses
@@ -85,7 +85,7 @@ def test_leading_axes_are_free(poses):
 
 
 def test_lowest_points_equal_those_of_mujocos_shapes(poses):
-    mujoco = pytest.importorskip("mujoco")
+    mujoco = pytest.importorskip("mujoco", minversion="3.17")
     root_pos, root_quat, dof_pos = poses
     local = local_quats_from_dofs(root_quat, dof_pos)
     heights = lowest_point(*forward_kinematics(root_pos, local))

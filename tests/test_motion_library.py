@@ -219,7 +219,7 @@ def test_compiles_as_one_graph(library):
 
 
 def test_pose_agrees_with_mujoco(library):
-    mujoco = pytest.importorskip("mujoco")
+    mujoco = pytest.importorskip("mujoco", minversion="3.17")
     from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 
     model = mujoco.MjModel.from_xml_string(build_mjcf(PhysicsOptions()))

@@ -148,6 +148,12 @@ class IsaacGymSimulator:
         self._num_diverged = 0
         return counters
 
+    def masses_and_centers(self) -> tuple[Tensor, Tensor]:
+        """What the importer made of the first humanoid: masses (B,) kg and centres of mass (B, 3) m in the bodies' frames, on the CPU."""
+        bodies = self._gym.get_actor_rigid_body_properties(self._gym.get_env(self._sim, 0), 0)
+        centers = [(body.com.x, body.com.y, body.com.z) for body in bodies]
+        return torch.tensor([body.mass for body in bodies]), torch.tensor(centers)
+
     def snapshot(self) -> Dict[str, Tensor]:
         """All states; the engine starts from them again at the next ``step``, as it will after ``restore``."""
         self._is_changed.fill_(True)

@@ -249,7 +249,7 @@ def import_engine() -> Tuple[Any, Any]:
     """The modules ``mujoco`` and ``mujoco.batch``; raises ``BackendError`` saying what is missing."""
     if sys.version_info < (3, 10):
         version = ".".join(map(str, sys.version_info[:3]))
-        raise BackendError(f"backend 'mujoco_cpu' needs Python 3.10 or newer, this is {version}")
+        raise BackendError(f"backend 'mujoco_cpu' needs Python 3.10 or newer, this is {version}; Isaac Gym has --env.backend isaac_gym")
     try:
         import mujoco
     except ImportError as error:

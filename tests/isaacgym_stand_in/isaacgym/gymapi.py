@@ -16,6 +16,7 @@ from isaacgym.types_of_gymapi import (
     IndexDomain,
     PlaneParams,
     Quat,
+    RigidBodyProperties,
     RigidShapeProperties,
     SimParams,
     SimType,
@@ -179,6 +180,18 @@ class Gym:
             raise TypeError("shapes")
         env.actors[handle].shapes = shapes
         return True
+
+    def get_env(self, sim, index, /):
+        self._check(sim, None)
+        return sim.envs[index]
+
+    def get_actor_rigid_body_properties(self, env, handle, /):
+        self._check(env.sim, True)
+        found = []
+        for mass, center in zip(env.sim.model.body_mass[1:], env.sim.model.body_ipos[1:]):
+            found.append(RigidBodyProperties())
+            found[-1].mass, found[-1].com = float(mass), Vec3(*center.tolist())
+        return found
 
     def get_actor_dof_properties(self, env, handle, /):
         return env.actors[handle].dofs.copy()

@@ -141,6 +141,12 @@ class AssetOptions(Strict):
         }
 
 
+class RigidBodyProperties(Strict):
+    @staticmethod
+    def defaults():
+        return {"com": Vec3(), "mass": 0.0}
+
+
 class RigidShapeProperties(Strict):
     @staticmethod
     def defaults():
