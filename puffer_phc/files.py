@@ -30,6 +30,14 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything at ``path``; no for what can be the name of nothing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, a zero byte
+        return False
+
+
 def make_new(path: Path) -> None:
     """An empty file at ``path``. Raises OSError where there is anything already, a link among them."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINKS, 0o666))

@@ -177,7 +177,7 @@ def read_ini(path: Path) -> Dict[str, Given]:
     ini = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
     try:
         ini.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"config file '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
     except configparser.Error as error:
         raise ConfigError(f"config file: {' '.join(str(error).split())}") from error

@@ -17,7 +17,8 @@ import torch
 from fuzzing import Watch, fuzz, parsers
 from mocap_files import amc_frame, amc_text, asf_text, bvh_text
 
-from puffer_phc.errors import ConfigError, MotionFileError, PhcError
+from puffer_phc.errors import CheckpointError, ConfigError, MotionFileError, PhcError
+from puffer_phc.learn.checkpoint import load_checkpoint, load_newest
 from puffer_phc.motion.amass import read_capture
 from puffer_phc.motion.asf_amc import load_amc, read_asf
 from puffer_phc.motion.bvh import load_bvh, read_bvh
@@ -253,3 +254,14 @@ def test_the_watch_notices() -> None:
         with pytest.raises(Exception, match=r"os\.system|open|range"):
             watch.run(bad, Path())
     watch.run(lambda _: (_ for _ in ()).throw(PhcError("ours")), Path())
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "zero\x00byte"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    for read in (load_checkpoint, load_newest):
+        with pytest.raises(CheckpointError, match="does not exist"):
+            read(tmp_path / name)
+    with pytest.raises(MotionFileError, match="does not exist"):
+        load_motion_file(tmp_path / name)
+    with pytest.raises(ConfigError, match="can't be read"):
+        parse_options(["--config", name])

@@ -13,7 +13,7 @@ import torch
 
 import puffer_phc
 from puffer_phc.errors import CheckpointError
-from puffer_phc.files import sync_folder, whole_file
+from puffer_phc.files import is_there, sync_folder, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def load_newest(run_dir: Path) -> "tuple[Path, Checkpoint]":
 
     Raises ``CheckpointError`` where there is none.
     """
-    if not run_dir.is_dir():
+    if not is_there(run_dir) or not run_dir.is_dir():
         raise CheckpointError(f"run folder '{run_dir}' does not exist")
     first_error: Optional[CheckpointError] = None
     for path in (run_dir / LATEST, *sorted(run_dir.glob("model_*.pt"), reverse=True)):
@@ -127,7 +127,7 @@ def load_newest(run_dir: Path) -> "tuple[Path, Checkpoint]":
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
     """Read a checkpoint onto the CPU. Raises ``CheckpointError`` naming the file and what is wrong with it."""
     path = Path(path)
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     try:
         with path.open("rb") as file:

@@ -26,7 +26,7 @@ from typing import IO, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from puffer_phc.errors import MotionFileError
-from puffer_phc.files import whole_file
+from puffer_phc.files import is_there, whole_file
 from puffer_phc.humanoid.skeleton import BODY_NAMES, NUM_BODIES
 from puffer_phc.motion.array_archive import ArrayArchive
 
@@ -101,7 +101,7 @@ def load_motion_file(path: PathLike) -> List[Clip]:
     Raises MotionFileError when the file is missing, damaged or does not fit the humanoid.
     """
     path = Path(path)
-    if not path.exists():
+    if not is_there(path):
         raise MotionFileError(f"motion file '{path}' does not exist")
     if path.is_dir() or path.suffix == ".pkl":
         from puffer_phc.motion.legacy import load_legacy_motions  # it builds on this module
