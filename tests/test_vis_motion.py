@@ -183,7 +183,7 @@ def test_mistakes_end_with_one_line(tmp_path, monkeypatch, capsys, arguments, te
 def test_list(tmp_path, monkeypatch, capsys):
     save_motion_file(tmp_path / "a.npz", [swaying_clip(61, 0), swaying_clip(31, 1)])
     assert run(monkeypatch, "-m", tmp_path / "a.npz", "--list") == 0
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1"]
     assert "sway_1" in lines[1]
     assert "1.00 s" in lines[1]
