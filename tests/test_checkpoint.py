@@ -194,7 +194,7 @@ def test_packed_records_are_refused(tmp_path: Path) -> None:
 
 def test_a_carried_run_in_parts_is_joined_and_resumed(tmp_path: Path) -> None:
     """The two commands of the script's own help."""
-    pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
+    pytest.importorskip("mujoco.batch", reason="training needs the MuJoCo backend")
     from faulty import make_trainer
 
     make_trainer(tmp_path, 3).fit()

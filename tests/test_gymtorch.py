@@ -37,7 +37,7 @@ def build(folder):
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory, worker_id="master"):
+def built(tmp_path_factory):
     """The folder with the built package, one for all processes of a test run."""
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("gymtorch needs a C++ compiler")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from puffer_phc import rotations
+from puffer_phc.errors import BackendError
 from puffer_phc.view.scene import (
     MARKER_COLOUR,
     MARKER_RADIUS,
@@ -75,7 +76,10 @@ class Board:
         document = _BOARD.format(
             width=width, height=height, shadow_radius=shadow_radius, shadow_size=shadow_size, samples=samples, x=x, y=y, z=z
         )
-        self.model = mujoco.MjModel.from_xml_string(document)
+        try:
+            self.model = mujoco.MjModel.from_xml_string(document)
+        except ValueError as error:  # of Isaac Gym's Python there are only old ones
+            raise BackendError(f"MuJoCo {mujoco.__version__} is too old to draw with, 3.17 or newer is needed") from error
         self.data = mujoco.MjData(self.model)
         self.light_up(torch.zeros(3))
 
