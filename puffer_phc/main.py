@@ -258,9 +258,12 @@ def play(arguments: Parsed) -> int:
     return show(session.config, session.device, arguments.checkpoint_path, arguments.output, arguments.checkpoint)
 
 
-def not_yet(arguments: Parsed) -> int:
-    """The modes that this version does not have."""
-    raise ConfigError(f"--mode {arguments.mode} comes in the next version; this one has train, eval and play")
+def sweep(arguments: Parsed) -> int:
+    """Search for good options: many trainings, each a process of its own."""
+    from puffer_phc.sweep_mode import sweep as search  # optimisers and processes are loaded by those who sweep
+
+    check_writable(Path(arguments.train.data_dir))
+    return search(arguments)
 
 
 def check_writable(folder: Path) -> None:
@@ -316,7 +319,7 @@ def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> List[Report
     return trackers
 
 
-_MODES: Dict[str, Callable[[Parsed], int]] = {"train": train, "eval": evaluate, "play": play, "sweep": not_yet}
+_MODES: Dict[str, Callable[[Parsed], int]] = {"train": train, "eval": evaluate, "play": play, "sweep": sweep}
 
 
 if __name__ == "__main__":

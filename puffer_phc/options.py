@@ -30,6 +30,12 @@ ALIASES = {"m": "env.motion_file", "motion_file": "env.motion_file", "c": "check
 SHIPPED_POLICY = Path("sample_data") / "policy.pt"
 """What play shows where no checkpoint is named, in the folder of config.ini."""
 
+SWEPT = "sweep."
+"""What sections about swept options begin with, before the option's dotted name."""
+
+SWEPT_SECTIONS = ("base", "env", "policy", "rnn", "train")
+"""Sections whose options can be swept."""
+
 POLICY_ENV_FIELDS = (
     "physics_rate",
     "substeps",
@@ -107,7 +113,7 @@ def parse_options(argv: Sequence[str]) -> Parsed:
     is_unnamed = not (own.get("checkpoint_path") or own.get("resume"))
     if own.get("mode") == "play" and is_unnamed and (resource_root() / SHIPPED_POLICY).is_file():
         own["checkpoint_path"] = resource_root() / SHIPPED_POLICY
-    ini = Path.cwd() / own["config"] if own.get("config") else resource_root() / "config.ini"
+    ini = ini_file(own.get("config"))
     values = absolute(dotted(Config()), resource_root())
     values.update(absolute(parse_values(read_ini(ini)), ini.parent))
     if own.get("resume") and own.get("checkpoint_path"):
@@ -121,6 +127,11 @@ def parse_options(argv: Sequence[str]) -> Parsed:
     if wants_help:
         print_help(arguments)
     return Parsed(**vars(arguments), checkpoint=checkpoint)
+
+
+def ini_file(named: Optional[Path]) -> Path:
+    """The INI file that holds: the one that is ``named``, else the project's own."""
+    return Path.cwd() / named if named else resource_root() / "config.ini"
 
 
 def option_types() -> Dict[str, Any]:
@@ -174,16 +185,13 @@ def read_ini(path: Path) -> Dict[str, Given]:
 
     Raises ConfigError for a file that can't be read and for an unknown section or key, naming file, section and the nearest one.
     """
-    ini = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
-    try:
-        ini.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"config file '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
-    except configparser.Error as error:
-        raise ConfigError(f"config file: {' '.join(str(error).split())}") from error
+    ini = _parsed(path)
     types, sections = option_types(), list(typing.get_type_hints(Config))
     given = {}
     for section in ini.sections():
+        if section.startswith(SWEPT):
+            _check_swept(section, path)
+            continue
         if section not in sections:
             raise ConfigError(f"{path}: unknown section [{section}]{_nearest(section, sections)}")
         keys = [name.partition(".")[2] for name in types if name.startswith(f"{section}.")]
@@ -192,6 +200,38 @@ def read_ini(path: Path) -> Dict[str, Given]:
                 raise ConfigError(f"{path}: unknown option {key!r} in [{section}]{_nearest(key, keys)}")
             given[f"{section}.{key}"] = Given([value], f"{path}: {section}.{key}")
     return given
+
+
+def _parsed(path: Path) -> configparser.ConfigParser:
+    ini = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
+    try:
+        ini.read_string(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config file '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
+    except configparser.Error as error:
+        raise ConfigError(f"config file: {' '.join(str(error).split())}") from error
+    return ini
+
+
+def _check_swept(section: str, path: Path) -> None:
+    """Raise ConfigError where a section about a swept option names none."""
+    name = section[len(SWEPT) :]
+    names = [known for known in option_types() if known.partition(".")[0] in SWEPT_SECTIONS and "." in known]
+    if name not in names:
+        raise ConfigError(f"{path}: section [{section}] names no option of {', '.join(SWEPT_SECTIONS)}{_nearest(name, names)}")
+
+
+def read_swept(path: Path) -> Dict[str, Dict[str, str]]:
+    """What an INI file says about each swept option, by dotted name: the keys and words of its section [sweep.<section>.<option>]."""
+    ini = _parsed(path)
+    return {section[len(SWEPT) :]: dict(ini.items(section)) for section in ini.sections() if section.startswith(SWEPT)}
+
+
+def words_of(name: str, value: Any) -> List[str]:
+    """The option ``name`` with this value on a command line."""
+    with _registry():
+        spec = _spec(option_types()[name])
+    return [f"--{name}", *spec.str_from_instance(value)]
 
 
 def parse_values(given: Mapping[str, Given]) -> Dict[str, Any]:

@@ -72,7 +72,7 @@ def resolve(config: Config, device: torch.device) -> Config:
     """``config`` with a number for everything automatic, checked as a whole.
 
     What may stay None: ``env.action_scale``, where it means the original's mixed scales, ``env.hard_clips``, ``eval.compare``,
-    ``policy.final_log_std``, and what the play mode settles by the display.
+    ``policy.final_log_std``, and what the play mode settles by the display and the sweep by the machine and its ranges.
     Raises ConfigError with both numbers where sizes do not divide.
     """
     on_gpu = device.type == "cuda"

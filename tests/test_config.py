@@ -88,8 +88,8 @@ def test_resolve_leaves_nothing_automatic_but_what_it_names():
     for device in (CPU, CUDA):
         values = dotted(resolve(Config(), device))
         left = {name for name, value in values.items() if value in (None, "auto")}
-        settled_by_play = {"play.viewer", "play.clip", "play.num_envs", "video.path"}
-        assert left == {"env.action_scale", "env.hard_clips", "eval.compare", "policy.final_log_std"} | settled_by_play
+        settled_by_mode = {"play.viewer", "play.clip", "play.num_envs", "video.path", "sweep.workers", "sweep.initial_runs"}
+        assert left == {"env.action_scale", "env.hard_clips", "eval.compare", "policy.final_log_std"} | settled_by_mode
 
 
 def test_a_gpu_gets_the_fast_backend_and_large_sizes():

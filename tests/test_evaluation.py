@@ -161,8 +161,8 @@ def test_without_a_success_its_figures_do_not_exist():
     result = _evaluate(5, everyone_fails)
     assert result.played_frames.tolist() == [0] * 5
     summary = result.summary()
-    assert summary["eval/success_rate"] == summary["eval/success_rate_strict"] == 0.0
-    assert all(math.isnan(value) for name, value in summary.items() if "success_rate" not in name)
+    assert summary["eval/success_rate"] == summary["eval/success_rate_strict"] == summary["eval/survival_strict"] == 0.0
+    assert all(math.isnan(value) for name, value in summary.items() if "success_rate" not in name and "survival" not in name)
 
 
 def test_summary_weights_frames_and_keeps_failures_out_of_the_figures_of_successes():
@@ -176,6 +176,7 @@ def test_summary_weights_frames_and_keeps_failures_out_of_the_figures_of_success
             "eval/success_rate": 2 / 3,
             "eval/success_rate_relaxed": 2 / 3,
             "eval/success_rate_strict": 1 / 3,
+            "eval/survival_strict": (1 + 0 + 5 / 10) / 3,
             "eval/mpjpe_all": 531 / 9,
             "eval/mpjpe_succ": 31 / 4,
             "eval/accel_dist": 3.0,

@@ -92,7 +92,8 @@ class EvaluationResult:
         """Figures of all clips together, lengths in mm, under the names of the original.
 
         Millimetre figures are means over frames, so that long clips count more. Those of ``eval/mpjpe_all`` and ``eval/mpjpel_all``
-        are over the played frames of all clips, the others over relaxed successes, and NaN if there were none.
+        are over the played frames of all clips, the others over relaxed successes, and NaN if there were none. ``eval/survival_strict``
+        is the mean over clips of the share before the strict failure.
         """
         everyone = self._means(torch.ones_like(self.relaxed_success))
         succeeded = self._means(self.relaxed_success)
@@ -101,6 +102,7 @@ class EvaluationResult:
             "eval/success_rate": relaxed,
             "eval/success_rate_relaxed": relaxed,
             "eval/success_rate_strict": self.strict_success.double().mean().item(),
+            "eval/survival_strict": self.strict_survival.mean().item(),
             "eval/mpjpe_all": everyone["mpjpe_g_mm"],
             "eval/mpjpe_succ": succeeded["mpjpe_g_mm"],
             "eval/accel_dist": succeeded["accel_mm"],

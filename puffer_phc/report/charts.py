@@ -9,7 +9,7 @@ COLOURS = {"strict": "#3a6ea5", "relaxed": "#c98a1b", "failed": "#b8473d"}
 """Of clips by how they ended: with every body near, with the mean near, or not at all."""
 LABELS = {"strict": "strict success", "relaxed": "relaxed success only", "failed": "failed"}
 
-_QUIET = "#66727f"
+QUIET = "#66727f"
 _HIGHEST_SHOWN_MM = 800.0
 """A humanoid that has fallen is farther off, by as much as its reference walks on."""
 _STYLE: Dict[Any, Any] = {
@@ -28,8 +28,8 @@ _STYLE: Dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e6ebf0",
     "axes.axisbelow": True,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "figure.dpi": 100,
@@ -61,7 +61,7 @@ def _figure(width: float, height: float) -> Tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _styled(draw: Any, width: float, height: float) -> bytes:
+def styled(draw: Any, width: float, height: float) -> bytes:
     """The SVG of what ``draw`` puts into axes."""
     import matplotlib
 
@@ -84,7 +84,7 @@ def error_histogram(errors_mm: np.ndarray, outcomes: Sequence[str]) -> bytes:
             everything = np.concatenate(values)
             bins = np.linspace(0.0, max(float(everything.max()), 1.0), 31)
             axes.hist(values, bins=bins, stacked=True, color=[COLOURS[name] for name in present], label=[LABELS[name] for name in present])
-            axes.axvline(float(np.median(everything)), color=_QUIET, linewidth=1.0, linestyle="--")
+            axes.axvline(float(np.median(everything)), color=QUIET, linewidth=1.0, linestyle="--")
             axes.annotate(
                 f"median {np.median(everything):.0f} mm",
                 (float(np.median(everything)), 0.98),
@@ -92,14 +92,14 @@ def error_histogram(errors_mm: np.ndarray, outcomes: Sequence[str]) -> bytes:
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="top",
-                color=_QUIET,
+                color=QUIET,
                 fontsize=8.5,
             )
             axes.yaxis.get_major_locator().set_params(integer=True)
             axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.72))
         axes.set(title="Mean position error of each clip", xlabel="mm, mean over bodies and played frames", ylabel="clips")
 
-    return _styled(draw, 5.2, 3.1)
+    return styled(draw, 5.2, 3.1)
 
 
 def survival(curves: Dict[str, Tuple[np.ndarray, np.ndarray]]) -> bytes:
@@ -115,7 +115,7 @@ def survival(curves: Dict[str, Tuple[np.ndarray, np.ndarray]]) -> bytes:
         )
         axes.legend(loc="lower left")
 
-    return _styled(draw, 5.2, 3.1)
+    return styled(draw, 5.2, 3.1)
 
 
 def error_by_length(seconds: np.ndarray, errors_mm: np.ndarray, outcomes: Sequence[str]) -> bytes:
@@ -133,7 +133,7 @@ def error_by_length(seconds: np.ndarray, errors_mm: np.ndarray, outcomes: Sequen
         axes.set_ylim(bottom=0)
         axes.set(title="Error and length", xlabel="length of the clip, s", ylabel="mean position error, mm")
 
-    return _styled(draw, 5.2, 3.1)
+    return styled(draw, 5.2, 3.1)
 
 
 def error_over_time(curve: ErrorCurve, strict_mm: float, relaxed_mm: float) -> bytes:
@@ -147,9 +147,9 @@ def error_over_time(curve: ErrorCurve, strict_mm: float, relaxed_mm: float) -> b
             if limit < top:
                 axes.axhline(limit, color=colour, linewidth=0.9, linestyle=":")
         for time in curve.moments:
-            axes.plot([time], [0.0], marker="^", color=_QUIET, markersize=5, clip_on=False)
+            axes.plot([time], [0.0], marker="^", color=QUIET, markersize=5, clip_on=False)
         for time, what in curve.ends:
-            axes.axvline(time, color=_QUIET, linewidth=0.9, linestyle="--")
+            axes.axvline(time, color=QUIET, linewidth=0.9, linestyle="--")
             axes.annotate(
                 what,
                 (time, 1.0),
@@ -159,13 +159,13 @@ def error_over_time(curve: ErrorCurve, strict_mm: float, relaxed_mm: float) -> b
                 ha="right",
                 va="top",
                 rotation=90,
-                color=_QUIET,
+                color=QUIET,
                 fontsize=8,
             )
         axes.set(xlabel="s", ylabel="mm", ylim=(0, top), xlim=(0, max(float(curve.times[-1]), 0.1)))
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
 
-    return _styled(draw, 6.2, 2.9)
+    return styled(draw, 6.2, 2.9)
 
 
 def two_errors(errors_mm: np.ndarray, other_mm: np.ndarray, outcomes: Sequence[str], names: Tuple[str, str]) -> bytes:
@@ -175,7 +175,7 @@ def two_errors(errors_mm: np.ndarray, other_mm: np.ndarray, outcomes: Sequence[s
         kinds = np.array(outcomes)
         both = np.isfinite(errors_mm) & np.isfinite(other_mm)
         top = 1.05 * max([1.0, *errors_mm[both].tolist(), *other_mm[both].tolist()])
-        axes.plot([0, top], [0, top], color=_QUIET, linewidth=0.9, linestyle="--")
+        axes.plot([0, top], [0, top], color=QUIET, linewidth=0.9, linestyle="--")
         for name, colour in COLOURS.items():
             chosen = both & (kinds == name)
             axes.scatter(
@@ -185,7 +185,7 @@ def two_errors(errors_mm: np.ndarray, other_mm: np.ndarray, outcomes: Sequence[s
         axes.set_title("Mean position error, clip by clip (below the line: better here)")
         axes.legend(loc="upper left")
 
-    return _styled(draw, 5.2, 3.6)
+    return styled(draw, 5.2, 3.6)
 
 
 def _short(name: str, limit: int = 34) -> str:
@@ -203,7 +203,7 @@ def error_difference(errors_mm: np.ndarray, other_mm: np.ndarray) -> bytes:
         counts, _ = np.histogram(np.clip(change, -reach, reach), bins=edges)
         middles = [(low + high) / 2 for low, high in zip(edges, edges[1:])]
         axes.bar(middles, counts, width=edges[1] - edges[0], color=["#2f7d4f" if middle < 0 else "#b8473d" for middle in middles])
-        axes.axvline(0.0, color=_QUIET, linewidth=0.9)
+        axes.axvline(0.0, color=QUIET, linewidth=0.9)
         axes.set(title="Change of the mean position error", xlabel="mm (left: better here)", ylabel="clips")
 
-    return _styled(draw, 5.2, 3.6)
+    return styled(draw, 5.2, 3.6)

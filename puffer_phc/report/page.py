@@ -99,11 +99,11 @@ def _cell(cell: Cell) -> str:
 
 
 def filters(name: str, kinds: Dict[str, str]) -> str:
-    """A search box and a choice of ``kinds`` (what is shown for each) over the table ``name``."""
+    """A search box and a choice of ``kinds`` (what is shown for each) over the table ``name``, which is the word for its rows too."""
     options: List[str] = [f'<option value="{text(kind)}">{text(label)}</option>' for kind, label in kinds.items()]
     return (
         f'<div class="tools"><input type="search" id="{name}-search" placeholder="part of a name" aria-label="filter by name">'
-        f'<select id="{name}-kind" aria-label="which clips">{"".join(options)}</select><span class="quiet" id="{name}-count"></span></div>'
+        f'<select id="{name}-kind" aria-label="which {name}">{"".join(options)}</select><span class="quiet" id="{name}-count"></span></div>'
     )
 
 

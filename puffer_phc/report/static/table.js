@@ -31,7 +31,7 @@ function filterable(table, search, select, count) {
       row.hidden = !(words.every((word) => name.includes(word)) && (!select.value || kinds.includes(select.value)));
       shown += !row.hidden;
     }
-    count.textContent = `${shown} of ${table.tBodies[0].rows.length} clips`;
+    count.textContent = `${shown} of ${table.tBodies[0].rows.length} ${table.id}`;
   };
   search.addEventListener("input", show);
   select.addEventListener("change", show);

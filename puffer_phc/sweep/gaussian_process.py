@@ -1,0 +1,169 @@
+"""Gaussian processes on torch: a prior with Matérn-5/2 kernel and one length per coordinate, fitted to at most a few hundred points.
+
+Shapes: n observations, d coordinates (of a unit cube), q queries. Everything is float64. Hyperparameters maximise the likelihood times a
+weak prior; the gradient comes from autograd, the search is scipy's L-BFGS-B.
+"""
+
+import math
+from typing import NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+_SQRT_5 = math.sqrt(5.0)
+_LENGTH_PRIOR = (math.log(0.5), 1.0)
+"""Mean and deviation of ln(length / √d): distances in a cube grow with √d."""
+_VARIANCE_PRIOR = (0.0, 1.5)
+_NOISE_PRIOR = (math.log(1e-4), 3.0)
+_BEND_PRIOR = (-1.0, 2.0)
+_BOUNDS = {"length": (math.log(0.02), math.log(30.0)), "variance": (-4.0, 6.0), "noise": (math.log(1e-8), 0.0), "bend": (-5.0, 8.0)}
+_JITTER = 1e-9
+
+
+class Prediction(NamedTuple):
+    """Of the noise-free function."""
+
+    mean: Tensor
+    """(q,)"""
+    variance: Tensor
+    """(q,)"""
+
+
+class Bend:
+    """A monotone map of scores that keeps the differences between good ones apart, whatever the bad ones are.
+
+    Of the distance g to the best score, in medians of all such distances: −ln(1 + k g) / k', which is straight for small k and
+    logarithmic for large k. The result has mean 0 and deviation 1 over the scores that it was made for.
+    """
+
+    def __init__(self, scores: Tensor) -> None:
+        self._best = scores.max()
+        gaps = self._best - scores
+        positive = gaps[gaps > 0]
+        self._unit = positive.median() if len(positive) else torch.ones((), dtype=scores.dtype)
+        self.gaps = gaps / self._unit
+        self.bend = torch.tensor(-30.0, dtype=scores.dtype)
+        self._shift, self._scale = self._moments(self.bend)
+
+    def bent(self, bend: Tensor) -> Tuple[Tensor, Tensor]:
+        """(n,) the map of the scores with k = exp(bend), and () the log of its derivative, summed."""
+        steepness = bend.exp()
+        raw = -torch.log1p(steepness * self.gaps) / steepness
+        scale = raw.std(correction=0).clamp_min(1e-12)
+        log_slope = (-torch.log1p(steepness * self.gaps)).sum() - len(raw) * scale.log()
+        return (raw - raw.mean()) / scale, log_slope
+
+    def settle(self, bend: Tensor) -> None:
+        """Use k = exp(bend) from now on."""
+        self.bend = bend
+        self._shift, self._scale = self._moments(bend)
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """The map of any scores up to the best one."""
+        steepness = self.bend.exp()
+        gaps = ((self._best - scores) / self._unit).clamp_min(0.0)
+        return (-torch.log1p(steepness * gaps) / steepness - self._shift) / self._scale
+
+    def _moments(self, bend: Tensor) -> Tuple[Tensor, Tensor]:
+        raw = -torch.log1p(bend.exp() * self.gaps) / bend.exp()
+        return raw.mean(), raw.std(correction=0).clamp_min(1e-12)
+
+
+class GaussianProcess:
+    """A posterior over functions given ``points`` (n, d) and ``targets`` (n,), which should have mean 0 and deviation 1."""
+
+    def __init__(self, points: Tensor, targets: Tensor, log_lengths: Tensor, log_variance: Tensor, log_noise: Tensor) -> None:
+        self.points, self.targets = points, targets
+        self.log_lengths, self.log_variance, self.log_noise = log_lengths, log_variance, log_noise
+        covariance = _covariance(points, points, log_lengths, log_variance)
+        self._factor = torch.linalg.cholesky(covariance + (log_noise.exp() + _JITTER) * torch.eye(len(points), dtype=points.dtype))
+        self._weights = torch.cholesky_solve(targets[:, None], self._factor)[:, 0]
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of observations around the function."""
+        return math.exp(0.5 * float(self.log_noise))
+
+    def predict(self, queries: Tensor) -> Prediction:
+        """What is known at ``queries`` (q, d). Differentiable."""
+        cross = _covariance(queries, self.points, self.log_lengths, self.log_variance)
+        solved = torch.linalg.solve_triangular(self._factor, cross.T, upper=False)
+        variance = self.log_variance.exp() - solved.square().sum(0)
+        return Prediction(cross @ self._weights, variance.clamp_min(1e-12))
+
+    def sample(self, queries: Tensor, generator: torch.Generator) -> Tensor:
+        """(q,) one draw of the function at ``queries`` (q, d)."""
+        cross = _covariance(queries, self.points, self.log_lengths, self.log_variance)
+        solved = torch.linalg.solve_triangular(self._factor, cross.T, upper=False)
+        covariance = _covariance(queries, queries, self.log_lengths, self.log_variance) - solved.T @ solved
+        factor = torch.linalg.cholesky(covariance + 1e-6 * self.log_variance.exp() * torch.eye(len(queries), dtype=queries.dtype))
+        return cross @ self._weights + factor @ torch.randn(len(queries), generator=generator, dtype=queries.dtype)
+
+    def with_more(self, points: Tensor, targets: Tensor) -> "GaussianProcess":
+        """The posterior after further observations, with the same hyperparameters."""
+        both = torch.cat((self.points, points)), torch.cat((self.targets, targets))
+        return GaussianProcess(*both, self.log_lengths, self.log_variance, self.log_noise)
+
+
+def _covariance(one: Tensor, other: Tensor, log_lengths: Tensor, log_variance: Tensor) -> Tensor:
+    lengths = log_lengths.exp()
+    squared = ((one / lengths)[:, None, :] - (other / lengths)[None, :, :]).square().sum(-1)
+    distance = (squared + 1e-20).sqrt()
+    return log_variance.exp() * (1.0 + _SQRT_5 * distance + (5.0 / 3.0) * squared) * torch.exp(-_SQRT_5 * distance)
+
+
+class Fit(NamedTuple):
+    """Hyperparameters as one vector: ln lengths (d), ln variance, ln noise, and the bend where there is one."""
+
+    vector: np.ndarray
+
+
+def fitted(points: Tensor, targets: Tensor, bend: Optional[Bend] = None, start: Optional[Fit] = None) -> Tuple[GaussianProcess, Fit]:
+    """The process whose hyperparameters explain ``targets`` (n,) best; with ``bend``, of the targets as they are best bent.
+
+    ``start`` are hyperparameters to look around first, of a fit to fewer points.
+    """
+    dims = points.shape[1]
+    first = np.array([_LENGTH_PRIOR[0] + 0.5 * math.log(dims)] * dims + [0.0, _NOISE_PRIOR[0]] + ([-1.0] if bend is not None else []))
+    starts = [first] if start is None else [start.vector]
+    bounds = [_BOUNDS["length"]] * dims + [_BOUNDS["variance"], _BOUNDS["noise"]] + ([_BOUNDS["bend"]] if bend is not None else [])
+    prior = _prior(dims, bend is not None)
+
+    def loss(vector: np.ndarray) -> Tuple[float, np.ndarray]:
+        hyper = torch.tensor(vector, requires_grad=True)
+        value = _negative_log_posterior(points, targets, hyper, prior, bend)
+        if not bool(value.isfinite()):
+            return 1e10, np.zeros_like(vector)
+        value.backward()
+        return float(value.detach()), hyper.grad.numpy()
+
+    found = [minimize(loss, one, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-6}) for one in starts]
+    best = min(found, key=lambda result: result.fun).x
+    hyper = torch.tensor(best)
+    if bend is not None:
+        bend.settle(hyper[-1])
+        targets = bend.bent(hyper[-1])[0]
+    return GaussianProcess(points, targets, hyper[:dims], hyper[dims], hyper[dims + 1]), Fit(best)
+
+
+def _prior(dims: int, has_bend: bool) -> Tuple[Tensor, Tensor]:
+    pairs = [(_LENGTH_PRIOR[0] + 0.5 * math.log(dims), _LENGTH_PRIOR[1])] * dims + [_VARIANCE_PRIOR, _NOISE_PRIOR]
+    pairs += [_BEND_PRIOR] * has_bend
+    means, deviations = zip(*pairs)
+    return torch.tensor(means, dtype=torch.float64), torch.tensor(deviations, dtype=torch.float64)
+
+
+def _negative_log_posterior(points: Tensor, targets: Tensor, hyper: Tensor, prior: Tuple[Tensor, Tensor], bend: Optional[Bend]) -> Tensor:
+    dims = points.shape[1]
+    log_slope = torch.zeros((), dtype=hyper.dtype)
+    if bend is not None:
+        targets, log_slope = bend.bent(hyper[-1])
+    covariance = _covariance(points, points, hyper[:dims], hyper[dims])
+    factor, failed = torch.linalg.cholesky_ex(covariance + (hyper[dims + 1].exp() + _JITTER) * torch.eye(len(points), dtype=points.dtype))
+    if failed:
+        return torch.tensor(math.nan)
+    solved = torch.linalg.solve_triangular(factor, targets[:, None], upper=False)
+    log_likelihood = -0.5 * solved.square().sum() - factor.diagonal().log().sum() + log_slope
+    return -log_likelihood + 0.5 * (((hyper - prior[0]) / prior[1]) ** 2).sum()

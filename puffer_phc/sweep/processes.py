@@ -1,0 +1,129 @@
+"""Processes that outlive the sweep where it is killed, and are found again by the one that goes on."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from puffer_phc.errors import ConfigError
+
+_GRACE_SECONDS = 90.0
+"""For a training to end its iteration and save; then it is killed."""
+
+
+class Job:
+    """A process in a session of its own, with everything that it prints in a file."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                cwd=str(log.parent),
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+        self._asked = 0.0
+
+    @property
+    def identity(self) -> Dict[str, Any]:
+        """What finds it again: its id, and when it was born, because ids are used again."""
+        return {"id": self._process.pid, "born": born(self._process.pid)}
+
+    @property
+    def exit_code(self) -> Optional[int]:
+        """None while it runs, negative where a signal ended it."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask it to end, once; kill it where it takes too long. To be called again until there is an ``exit_code``."""
+        if self._process.poll() is not None:
+            return
+        if not self._asked:
+            self._asked = time.monotonic()
+            self._process.terminate()
+        elif time.monotonic() - self._asked > _GRACE_SECONDS:
+            kill_group(self._process.pid)
+
+
+def born(process: int) -> Optional[str]:
+    """A text that two processes with the same id do not share; None where there is no such process, or no way to know."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]
+    except OSError:
+        pass
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=True, timeout=10)
+        return shown.stdout.strip() or None
+    return None
+
+
+def is_running(identity: Optional[Mapping[str, Any]]) -> bool:
+    """Whether the process of this ``Job.identity`` lives on."""
+    return (
+        identity is not None and identity["born"] is not None and born(identity["id"]) == identity["born"] and not _is_dead(identity["id"])
+    )
+
+
+def _is_dead(process: int) -> bool:
+    """Whether it has ended and nobody has asked how."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] in ("Z", "X")
+    except OSError:
+        return False
+
+
+def end_orphan(identity: Optional[Mapping[str, Any]]) -> bool:
+    """End what an earlier sweep left running, giving it time to save; returns whether there was something."""
+    if identity is None or not is_running(identity):
+        return False
+    with contextlib.suppress(OSError):
+        os.kill(identity["id"], signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while is_running(identity) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if is_running(identity):
+        kill_group(identity["id"])
+    return True
+
+
+def kill_group(process: int) -> None:
+    """Kill a process that leads a session, and what it has started."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process, signal.SIGKILL)
+        else:
+            os.kill(process, signal.SIGTERM)
+
+
+class FolderLock:
+    """Keeps a second sweep out of a folder for as long as this process lives; nothing is left to clean up after a crash."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / "lock").open("a+b")
+        try:
+            _lock(self._file.fileno())
+        except OSError as error:
+            self._file.close()
+            raise ConfigError(f"another process works on the sweep in '{folder}'; choose another --sweep.name") from error
+
+    def release(self) -> None:
+        """Let others in."""
+        self._file.close()
+
+
+def _lock(descriptor: int) -> None:
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        getattr(msvcrt, "locking")(descriptor, getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009 - absent from this system's stubs

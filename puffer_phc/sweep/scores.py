@@ -1,0 +1,67 @@
+"""What a run has scored so far, read from the metrics file that it writes."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+METRICS = {
+    "eval/survival_strict": "maximize",
+    "eval/success_rate": "maximize",
+    "eval/success_rate_relaxed": "maximize",
+    "eval/success_rate_strict": "maximize",
+    "eval/mpjpe_all": "minimize",
+    "eval/mpjpe_succ": "minimize",
+    "eval/mpjpe_pa": "minimize",
+    "eval/mpjpel_all": "minimize",
+    "eval/mpjpel_succ": "minimize",
+    "eval/accel_dist": "minimize",
+    "eval/vel_dist": "minimize",
+}
+"""Figures of an evaluation, and which way they are better."""
+
+_UPTIME = "performance/uptime"
+
+
+class Point(NamedTuple):
+    """One evaluation of a run."""
+
+    step: int
+    """Environment steps before it."""
+    value: float
+    """Of the metric."""
+    seconds: float
+    """Of training before it, over all attempts; starting up is left out."""
+
+
+def read_points(path: Path, metric: str) -> List[Point]:
+    """The evaluations in a run's metrics file, in order; those whose metric is not finite, and a line under way, are left out.
+
+    A run that was resumed counts its seconds from zero again: they are added up.
+    """
+    points: List[Point] = []
+    earlier = latest = 0.0
+    for line in _lines(path):
+        uptime = line.get(_UPTIME)
+        if uptime is not None:
+            earlier += latest if uptime < latest else 0.0
+            latest = uptime
+        value = line.get(metric)
+        if value is not None and math.isfinite(value):
+            points.append(Point(int(line["step"]), float(value), earlier + latest))
+    return points
+
+
+def _lines(path: Path) -> List[Dict[str, Any]]:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
+    lines = []
+    for line in content.splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                continue
+    return lines

@@ -1,0 +1,317 @@
+"""The sweep mode: options and their ranges from the INI file, trainings as processes of their own, a table and a page at the end."""
+
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import time
+import typing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import torch
+from rich.console import Console
+
+from puffer_phc.command_line import INTERRUPTED
+from puffer_phc.config import Config, SweepConfig, chosen
+from puffer_phc.errors import ConfigError
+from puffer_phc.files import whole_file
+from puffer_phc.learn.checkpoint import LATEST
+from puffer_phc.options import (
+    SWEPT,
+    SWEPT_SECTIONS,
+    Given,
+    Parsed,
+    assemble,
+    checkpoint_values,
+    dotted,
+    ini_file,
+    option_types,
+    parse_values,
+    read_swept,
+    words_of,
+)
+from puffer_phc.report.trackers import Wandb, require
+from puffer_phc.resolve import choose_device, resolve
+from puffer_phc.resources import is_installed
+from puffer_phc.sweep.carbs import Carbs, CarbsOptions
+from puffer_phc.sweep.imbue import ImbueCarbs
+from puffer_phc.sweep.journal import Journal, Run
+from puffer_phc.sweep.processes import FolderLock
+from puffer_phc.sweep.protocol import Params, Search
+from puffer_phc.sweep.random_search import RandomSearch
+from puffer_phc.sweep.results import final_point
+from puffer_phc.sweep.runs import Rules, Sweep
+from puffer_phc.sweep.scores import METRICS
+from puffer_phc.sweep.space import Numeric, Parameter, Space, parameter_from
+
+logger = logging.getLogger(__name__)
+
+PAGE = "sweep.html"
+_EMPTY_INI = "# Runs of this sweep are given their options on the command line alone.\n"
+_NOT_SWEPT = (
+    "base.env_name",
+    "train.device",
+    "train.data_dir",
+    "train.eval_interval",
+    "train.watch",
+    "train.watch_host",
+    "train.watch_port",
+)
+"""Options that the sweep itself sets, or that change nothing."""
+_PAGE_SECONDS = 20.0
+"""Between two pages, where runs end faster."""
+
+
+def sweep(arguments: Parsed) -> int:
+    """Run, or go on with, the sweep that the INI file describes. Raises ConfigError for what is wrong with it, before the first run."""
+    options = arguments.sweep
+    _check_metric(options)
+    if arguments.track:
+        require("wandb")
+    space = read_space(arguments)
+    config = arguments.sections()
+    device = choose_device(config)
+    devices = _devices(config, device, options.workers)
+    search = make_search(space, options, 0)
+    folder = Path(arguments.train.data_dir) / options.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't write to '{folder}': {error.strerror or error}") from error
+    lock = FolderLock(folder)
+    journal = Journal(folder, definition(space, options))
+    if journal.runs:
+        logger.info("going on with the sweep in %s: %d runs, %d of them over", folder, len(journal.runs), _num_over(journal))
+        search = make_search(space, options, len(journal.runs))
+    launcher = TrainingLauncher(arguments, folder, device)
+    tracker = Wandb(folder, arguments.wandb_project, {"sweep": definition(space, options)}) if arguments.track else None
+    listener = _Listener(journal, space, options, folder, tracker)
+    try:
+        work = Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end)
+        received = _run_until_signal(work)
+    finally:
+        if tracker is not None:
+            tracker.close()
+        journal.close()
+        lock.release()
+    listener.finish()
+    return 128 + received if received else 0
+
+
+def read_space(arguments: Parsed) -> Space:
+    """The swept options. Raises ConfigError, naming file and section, for a range that can't be used."""
+    path = ini_file(arguments.config)
+    parameters: List[Parameter] = []
+    for name, words in read_swept(path).items():
+        try:
+            parameters.append(_parameter(name, words, arguments.sections()))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: [{SWEPT}{name}]: {error}") from error
+    try:
+        return Space(parameters)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parameter(name: str, words: Mapping[str, str], config: Config) -> Parameter:
+    """The parameter that a section describes, with ends that the option itself allows."""
+    if name in _NOT_SWEPT:
+        raise ConfigError("this option belongs to the sweep itself and can't be swept")
+
+    def parse(word: str) -> Any:
+        return parse_values({name: Given(word.split(), name)})[name]
+
+    parameter = parameter_from(name, words, _kind(option_types()[name]), parse)
+    for value in parameter.ends():
+        assemble({**dotted(config), name: value})
+    return parameter
+
+
+def _kind(hint: Any) -> type:
+    """The type of an option, automatic or not."""
+    members = [member for member in typing.get_args(hint) if member is not type(None)]
+    is_optional = typing.get_origin(hint) is typing.Union and len(members) == 1
+    return members[0] if is_optional else hint
+
+
+def make_search(space: Space, options: SweepConfig, done: int) -> Search:
+    """The search that ``sweep.method`` names; ``done`` suggestions have been made in an earlier process."""
+    seed = options.seed + 1000 * done
+    if options.method == "random":
+        return RandomSearch(space, seed)
+    if options.method == "carbs-imbue":
+        return ImbueCarbs(space, seed, options.initial_runs, options.search_radius, options.resample_interval, options.time_limit)
+    own = CarbsOptions(options.initial_runs, options.search_radius, options.resample_interval, options.time_limit)
+    return Carbs(space, own, seed)
+
+
+def definition(space: Space, options: SweepConfig) -> Dict[str, Any]:
+    """What all runs of a sweep have to have in common."""
+    described: Dict[str, Any] = {"metric": options.metric, "goal": options.goal}
+    for parameter in space.parameters:
+        if isinstance(parameter, Numeric):
+            described[parameter.name] = [parameter.distribution, parameter.low, parameter.high, parameter.rounding]
+        else:
+            described[parameter.name] = [parameter.distribution, *map(str, parameter.values)]
+    return described
+
+
+def rules(options: SweepConfig) -> Rules:
+    """How runs are judged."""
+    sign = 1.0 if options.goal == "maximize" else -1.0
+    return Rules(options.metric, sign, options.runs, options.time_limit, options.retries, options.stop_share)
+
+
+def _check_metric(options: SweepConfig) -> None:
+    if options.metric not in METRICS:
+        raise ConfigError(f"sweep.metric is {options.metric!r}; choose {', '.join(METRICS)}")
+    if METRICS[options.metric] != options.goal:
+        raise ConfigError(f"sweep.goal is {options.goal}, but {options.metric} is to be {METRICS[options.metric]}d")
+
+
+def _devices(config: Config, device: torch.device, workers: Optional[int]) -> List[Optional[str]]:
+    """For every worker what it gets in CUDA_VISIBLE_DEVICES; None on a CPU."""
+    if device.type != "cuda":
+        return [None] * (workers or 1)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in visible.split(",")] if visible else [str(index) for index in range(torch.cuda.device_count())]
+    names = names if device.index is None else [names[device.index]]
+    return [names[index % len(names)] for index in range(workers or len(names))]
+
+
+class TrainingLauncher:
+    """Starts trainings with the options of ``arguments`` and those that are swept, by the command line that a person would use."""
+
+    def __init__(self, arguments: Parsed, folder: Path, device: torch.device) -> None:
+        self._config, self._device = arguments.sections(), device
+        self._checkpoint = arguments.checkpoint_path
+        self._ini = folder / "empty.ini"
+        with whole_file(self._ini) as temporary:
+            temporary.write_text(_EMPTY_INI, encoding="utf-8")
+        saved = checkpoint_values(arguments.checkpoint.config) if arguments.checkpoint is not None else {}
+        self._without = {**dotted(Config()), **saved}
+
+    def command(self, params: Params, folder: Path) -> List[str]:
+        """What trains in ``folder``, or goes on with what an earlier process has left there."""
+        program = [sys.executable, "-m", "puffer_phc.main", "--config", str(self._ini)]
+        if self.can_resume(folder):
+            return [*program, "--resume", str(_run_dir(folder))]
+        if self._checkpoint is not None:
+            program += ["-c", str(self._checkpoint.absolute())]
+        options = {**self._changed(), **params, "train.data_dir": str(folder.absolute()), "train.watch": False}
+        options["train.device"] = self._device.type
+        interval = self._eval_interval(params)
+        if interval is not None:
+            options["train.eval_interval"] = interval
+        return program + [word for name, value in options.items() for word in words_of(name, value)]
+
+    def can_resume(self, folder: Path) -> bool:
+        """Whether a training has saved something in ``folder``."""
+        return _run_dir(folder) is not None
+
+    def environment(self, device: Optional[str]) -> Dict[str, str]:
+        """This process's variables, with ``device`` alone visible."""
+        environment = dict(os.environ)
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        if not is_installed():
+            root = str(Path(__file__).resolve().parent.parent)
+            environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
+        return environment
+
+    def metrics(self, folder: Path) -> Path:
+        """The training's metrics file; one that does not exist before it has begun."""
+        found = sorted(folder.glob("*/metrics.jsonl"))
+        return found[0] if found else folder / "metrics.jsonl"
+
+    def total_steps(self, params: Params) -> Optional[int]:
+        """Environment steps of a whole run; None where the options do not fit each other."""
+        resolved = self._resolved(params)
+        return None if resolved is None else resolved.train.total_timesteps
+
+    def _changed(self) -> Dict[str, Any]:
+        """Options that differ from what a training without any would have."""
+        values = dotted(self._config)
+        relevant = [name for name in values if name.partition(".")[0] in (*SWEPT_SECTIONS, "eval")]
+        return {name: values[name] for name in relevant if values[name] != self._without[name]}
+
+    def _resolved(self, params: Params) -> Optional[Config]:
+        try:
+            config = assemble({**dotted(self._config), **params}).sections()
+            return resolve(replace(config, env=replace(config.env, max_resident_frames=0)), torch.device(self._device.type))
+        except ConfigError:
+            return None
+
+    def _eval_interval(self, params: Params) -> Optional[int]:
+        """Iterations between evaluations, such that there are as many as asked for; None where the training will refuse its options."""
+        resolved = self._resolved(params)
+        if resolved is None:
+            return None
+        iterations = math.ceil(chosen(resolved.train.total_timesteps) / chosen(resolved.train.batch_size))
+        return max(1, math.ceil(iterations / self._config.sweep.evaluations))
+
+
+def _run_dir(folder: Path) -> Optional[Path]:
+    """The folder that a training has made in ``folder``, where it has saved something to go on with."""
+    return next((path.parent for path in sorted(folder.glob(f"*/{LATEST}"))), None)
+
+
+class _Listener:
+    """Keeps the page up to date and passes ended runs on to Weights & Biases."""
+
+    def __init__(self, journal: Journal, space: Space, options: SweepConfig, folder: Path, tracker: Optional[Wandb]) -> None:
+        self._journal, self._space, self._options, self._folder, self._tracker = journal, space, options, folder, tracker
+        self._last_page = -math.inf
+
+    def on_end(self, run: Run) -> None:
+        """A run is over."""
+        last = final_point(run)
+        if self._tracker is not None and last is not None:
+            numbers = {f"sweep/{name}": float(value) for name, value in run.params.items() if isinstance(value, (int, float))}
+            self._tracker.on_evaluation(run.number, {self._options.metric: last.value, "sweep/cost": last.seconds, **numbers})
+        if time.monotonic() - self._last_page > _PAGE_SECONDS:
+            self._write_page()
+            self._last_page = time.monotonic()
+
+    def finish(self) -> None:
+        """Show the table and where the page is."""
+        from puffer_phc.sweep_report import summary_table
+
+        console = Console()
+        console.print(summary_table(self._journal.runs, self._space, self._options))
+        path = self._write_page()
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+    def _write_page(self) -> Path:
+        from puffer_phc.sweep_report import sweep_report  # draws, and takes a second to load
+
+        path = self._folder / PAGE
+        with whole_file(path) as temporary:
+            temporary.write_text(sweep_report(self._journal.runs, self._space, self._options), encoding="utf-8")
+        return path
+
+
+def _num_over(journal: Journal) -> int:
+    return sum(run.is_over for run in journal.runs)
+
+
+def _run_until_signal(work: Sweep) -> int:
+    """Run; Ctrl-C and SIGTERM end it after the trainings have saved. Returns the signal that came, or 0."""
+    came: List[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        logger.info("stopping: trainings end their iteration and save; the same command goes on")
+        work.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        work.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return came[0] if came else 0

@@ -1,0 +1,373 @@
+"""CARBS beside Optuna's samplers and random search, on standard test functions whose evaluations cost more along one coordinate.
+
+    python scripts/benchmark_sweep.py --json sweep_benchmark.json                   # everything that the file does not hold yet
+    python scripts/benchmark_sweep.py --json sweep_benchmark.json --methods carbs --again   # one method anew
+    python scripts/benchmark_sweep.py --json sweep_benchmark.json --table --plot fronts.png # only show
+    python scripts/benchmark_sweep.py --seconds                                     # how long a suggestion takes
+
+Every function is minimised over its usual box. An evaluation costs 30^u, where u in [0, 1] is how far along its range the last coordinate
+lies. Each method has 60 evaluations. Simple regret (best value so far less the known minimum) is compared at equal summed cost: for every
+function and seed at the least that one of the methods has spent after all its evaluations. Optuna's methods run where it is installed
+(pip install "puffer-phc[sweep-benchmark]") and are left out, with a line, where it is not.
+"""
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import minimize
+
+from puffer_phc.sweep.carbs import Carbs
+from puffer_phc.sweep.protocol import Params, Search
+from puffer_phc.sweep.random_search import RandomSearch
+from puffer_phc.sweep.space import Numeric, Space
+
+COST_RANGE = 30.0
+"""The dearest evaluation over the cheapest."""
+METHODS = ("carbs", "tpe", "gp", "random")
+OPTUNA_METHODS = ("tpe", "gp")
+
+
+class Problem(NamedTuple):
+    """A function to be minimised over a box."""
+
+    function: Callable[[np.ndarray], float]
+    low: Tuple[float, ...]
+    high: Tuple[float, ...]
+    minimum: float
+
+    def space(self) -> Space:
+        """The box, without a word about where to begin."""
+        ends = enumerate(zip(self.low, self.high), start=1)
+        return Space([Numeric(f"x{index}", "uniform", low, high) for index, (low, high) in ends])
+
+    def cost(self, point: np.ndarray) -> float:
+        """Of one evaluation."""
+        return COST_RANGE ** float((point[-1] - self.low[-1]) / (self.high[-1] - self.low[-1]))
+
+
+def branin(x: np.ndarray) -> float:
+    """Two dimensions, three global minima."""
+    a, b, c, r, s, t = 1.0, 5.1 / (4 * math.pi**2), 5 / math.pi, 6.0, 10.0, 1 / (8 * math.pi)
+    return float(a * (x[1] - b * x[0] ** 2 + c * x[0] - r) ** 2 + s * (1 - t) * math.cos(x[0]) + s)
+
+
+def six_hump_camel(x: np.ndarray) -> float:
+    """Two dimensions, six minima, two of them global."""
+    return float((4 - 2.1 * x[0] ** 2 + x[0] ** 4 / 3) * x[0] ** 2 + x[0] * x[1] + (4 * x[1] ** 2 - 4) * x[1] ** 2)
+
+
+def _hartmann(x: np.ndarray, widths: Sequence[Sequence[float]], middles: Sequence[Sequence[int]]) -> float:
+    squares = (np.array(widths) * (x - 1e-4 * np.array(middles)) ** 2).sum(1)
+    return -float(np.array([1.0, 1.2, 3.0, 3.2]) @ np.exp(-squares))
+
+
+def hartmann3(x: np.ndarray) -> float:
+    """Three dimensions, four minima."""
+    widths = [[3.0, 10.0, 30.0], [0.1, 10.0, 35.0], [3.0, 10.0, 30.0], [0.1, 10.0, 35.0]]
+    return _hartmann(x, widths, [[3689, 1170, 2673], [4699, 4387, 7470], [1091, 8732, 5547], [381, 5743, 8828]])
+
+
+def hartmann6(x: np.ndarray) -> float:
+    """Six dimensions, six minima."""
+    widths = [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
+    middles = [[1312, 1696, 5569, 124, 8283, 5886], [2329, 4135, 8307, 3736, 1004, 9991]]
+    middles += [[2348, 1451, 3522, 2883, 3047, 6650], [4047, 8828, 8732, 5743, 1091, 381]]
+    return _hartmann(x, widths, middles)
+
+
+def rosenbrock(x: np.ndarray) -> float:
+    """A bent valley in a box where values reach a million."""
+    return float((100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2).sum())
+
+
+def ackley(x: np.ndarray) -> float:
+    """A funnel under ripples."""
+    ripple = np.exp(np.cos(2 * math.pi * x).mean())
+    return float(-20.0 * np.exp(-0.2 * np.sqrt((x**2).mean())) - ripple + 20.0 + math.e)
+
+
+PROBLEMS = {
+    "Branin": Problem(branin, (-5.0, 0.0), (10.0, 15.0), 0.39788735772973816),
+    "six-hump camel": Problem(six_hump_camel, (-3.0, -2.0), (3.0, 2.0), -1.0316284534898774),
+    "Hartmann 3": Problem(hartmann3, (0.0,) * 3, (1.0,) * 3, -3.8627797873327),
+    "Rosenbrock 4": Problem(rosenbrock, (-5.0,) * 4, (10.0,) * 4, 0.0),
+    "Ackley 5": Problem(ackley, (-5.0,) * 5, (10.0,) * 5, 0.0),
+    "Hartmann 6": Problem(hartmann6, (0.0,) * 6, (1.0,) * 6, -3.3223680114155),
+}
+
+
+class Trace(NamedTuple):
+    """One run of one method."""
+
+    costs: List[float]
+    values: List[float]
+
+    def regret(self, minimum: float, budget: float) -> float:
+        """Of the best evaluation that ``budget`` was enough for; infinite before the first."""
+        spent = np.cumsum(self.costs)
+        paid = [value for value, total in zip(self.values, spent) if total <= budget * (1 + 1e-9)]
+        return min(paid) - minimum if paid else math.inf
+
+
+class OptunaSearch:
+    """A sampler of Optuna, with its default settings, behind our protocol."""
+
+    def __init__(self, space: Space, method: str, seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}
+        self._study = optuna.create_study(direction="maximize", sampler=samplers[method](seed=seed))
+        ranges = [parameter for parameter in space.parameters if isinstance(parameter, Numeric)]
+        self._distributions = {one.name: optuna.distributions.FloatDistribution(one.low, one.high) for one in ranges}
+        self._trial: Any = None
+
+    def suggest(self, outstanding: Sequence[Params] = ()) -> Params:
+        """What the sampler asks for."""
+        self._trial = self._study.ask(self._distributions)
+        return dict(self._trial.params)
+
+    def observe(self, params: Params, score: float, cost: float, failed: bool = False) -> None:
+        """Tell the sampler; it has no place for the cost."""
+        self._study.tell(self._trial, score)
+
+
+def make_search(method: str, space: Space, seed: int) -> Search:
+    """One of ``METHODS``."""
+    if method == "carbs":
+        return Carbs(space, seed=seed)
+    return RandomSearch(space, seed) if method == "random" else OptunaSearch(space, method, seed)
+
+
+def traced(problem: Problem, method: str, seed: int, evaluations: int) -> Trace:
+    """Let ``method`` minimise."""
+    search, trace = make_search(method, problem.space(), seed), Trace([], [])
+    for _ in range(evaluations):
+        params = search.suggest()
+        point = np.array(list(params.values()))
+        value, cost = problem.function(point), problem.cost(point)
+        search.observe(params, -value, cost)
+        trace.costs.append(cost)
+        trace.values.append(value)
+    return trace
+
+
+class Cache:
+    """Traces by problem, method and seed, in a file that grows as they come."""
+
+    def __init__(self, path: Path, evaluations: int) -> None:
+        self._path, self._evaluations = path, evaluations
+        self._traces: Dict[str, Dict[str, List[float]]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def get(self, problem: str, method: str, seed: int) -> Optional[Trace]:
+        """A trace of at least so many evaluations, cut to them; None where there is none."""
+        found = self._traces.get(f"{problem}/{method}/{seed}")
+        if found is None or len(found["values"]) < self._evaluations:
+            return None
+        return Trace(found["costs"][: self._evaluations], found["values"][: self._evaluations])
+
+    def put(self, problem: str, method: str, seed: int, trace: Trace) -> None:
+        """Keep a trace."""
+        newest = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
+        self._traces = {**newest, f"{problem}/{method}/{seed}": trace._asdict()}
+        self._path.write_text(json.dumps(self._traces) + "\n", encoding="utf-8")
+
+    def complete(self, problem: str, methods: Sequence[str], seeds: int) -> List[Dict[str, Trace]]:
+        """For every seed that all ``methods`` have run: their traces."""
+        rows = [{method: self.get(problem, method, seed) for method in methods} for seed in range(seeds)]
+        return [{name: trace for name, trace in row.items() if trace is not None} for row in rows if None not in row.values()]
+
+
+def shared_budget(row: Dict[str, Trace]) -> float:
+    """What the thriftiest method has spent in all."""
+    return min(sum(trace.costs) for trace in row.values())
+
+
+def median_regrets(problem: Problem, rows: Sequence[Dict[str, Trace]], share: Optional[float]) -> Dict[str, float]:
+    """By method, at this share of the shared budget; None: after all evaluations, whatever they cost."""
+    budgets = [math.inf if share is None else share * shared_budget(row) for row in rows]
+    methods = list(rows[0])
+    return {
+        method: float(np.median([row[method].regret(problem.minimum, budget) for row, budget in zip(rows, budgets)])) for method in methods
+    }
+
+
+def regret_table(cache: Cache, methods: Sequence[str], seeds: int, share: Optional[float], title: str) -> Table:
+    """Median simple regrets."""
+    table = Table(title=title)
+    for heading in ("function", "seeds", *methods):
+        table.add_column(heading)
+    for name, problem in PROBLEMS.items():
+        rows = cache.complete(name, methods, seeds)
+        if rows:
+            regrets = median_regrets(problem, rows, share)
+            best = min(regrets.values())
+            shown = [f"[bold]{value:.3g}[/]" if value == best else f"{value:.3g}" for value in regrets.values()]
+            table.add_row(name, str(len(rows)), *shown)
+    return table
+
+
+def cost_table(cache: Cache, methods: Sequence[str], seeds: int) -> Table:
+    """Median of what all evaluations have cost."""
+    table = Table(title="summed cost of all evaluations, median")
+    for heading in ("function", *methods):
+        table.add_column(heading)
+    for name in PROBLEMS:
+        rows = cache.complete(name, methods, seeds)
+        if rows:
+            table.add_row(name, *(f"{np.median([sum(row[method].costs) for row in rows]):.0f}" for method in methods))
+    return table
+
+
+def true_front(problem: Problem, points: int = 25, starts: int = 40) -> Tuple[np.ndarray, np.ndarray]:
+    """(costs, lowest values that they can buy): minimised from many starts with the last coordinate held, lowest so far."""
+    generator = np.random.default_rng(0)
+    low, high = np.array(problem.low), np.array(problem.high)
+    costs, values = [], []
+    for share in np.linspace(0.0, 1.0, points):
+        last = low[-1] + share * (high[-1] - low[-1])
+        bounds = list(zip(low[:-1], high[:-1]))
+        found = [
+            minimize(lambda x: problem.function(np.append(x, last)), generator.uniform(low[:-1], high[:-1]), bounds=bounds).fun
+            for _ in range(starts)
+        ]
+        costs.append(COST_RANGE**share)
+        values.append(min(found))
+    return np.array(costs), np.minimum.accumulate(np.array(values))
+
+
+def found_front(trace: Trace) -> Tuple[np.ndarray, np.ndarray]:
+    """The evaluations that no cheaper one was as good as."""
+    order = np.argsort(trace.costs)
+    costs, values = np.array(trace.costs)[order], np.array(trace.values)[order]
+    is_front = values < np.concatenate(([np.inf], np.minimum.accumulate(values)[:-1]))
+    return costs[is_front], values[is_front]
+
+
+def plot_fronts(cache: Cache, seeds: int, path: Path) -> None:
+    """Draw the fronts that CARBS found beside the true ones."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.0, 6.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3)
+    for (name, problem), one in zip(PROBLEMS.items(), axes.flat):
+        costs, values = true_front(problem)
+        one.step(costs, values - problem.minimum + _FLOOR, where="post", color="#1f2933", linewidth=2.0, label="true front")
+        for seed in range(seeds):
+            trace = cache.get(name, "carbs", seed)
+            if trace is not None:
+                label = "CARBS, a seed each" if seed == 0 else None
+                found = found_front(trace)
+                one.step(
+                    found[0], found[1] - problem.minimum + _FLOOR, where="post", color="#3a6ea5", alpha=0.5, linewidth=1.0, label=label
+                )
+        one.set(title=name, xscale="log", yscale="log", xlabel="cost of an evaluation", ylabel="value less the minimum")
+        one.grid(color="#e6ebf0")
+    axes.flat[0].legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+_FLOOR = 1e-6
+"""Added to regrets where they are drawn on a logarithmic axis."""
+
+
+def suggestion_seconds(observations: int, repeats: int = 5) -> List[float]:
+    """s that a suggestion takes after so many observations of the six-dimensional function, each with a new observation."""
+    problem = PROBLEMS["Hartmann 6"]
+    space = problem.space()
+    search, draws = Carbs(space, seed=0), RandomSearch(space, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(observations):
+        params = draws.suggest()
+        point = np.array(list(params.values()))
+        search.observe(params, -problem.function(point) + 0.05 * float(torch.randn((), generator=generator)), problem.cost(point))
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        params = search.suggest()
+        seconds.append(time.perf_counter() - started)
+        point = np.array(list(params.values()))
+        search.observe(params, -problem.function(point), problem.cost(point))
+    return seconds
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare methods of search."""
+
+    json: Path = Path("sweep_benchmark.json")
+    """Traces that are there are not made again; new ones are added."""
+    methods: Tuple[str, ...] = METHODS
+    """Which to run and show: carbs, tpe, gp, random."""
+    problems: Tuple[str, ...] = tuple(PROBLEMS)
+    """Which functions to run."""
+    seeds: int = 10
+    """Runs of each method on each function."""
+    evaluations: int = 60
+    """Of each run."""
+    again: bool = False
+    """Make the traces of --methods anew."""
+    table: bool = False
+    """Only show what the file holds."""
+    plot: Optional[Path] = None
+    """Draw the fronts into this picture."""
+    seconds: bool = False
+    """Only measure how long a suggestion takes after 200 observations."""
+
+
+def available(methods: Sequence[str]) -> List[str]:
+    """``methods`` without those whose package is not installed, and a line about them."""
+    missing = [method for method in methods if method in OPTUNA_METHODS and find_spec("optuna") is None]
+    if missing:
+        print(f"left out, because optuna is not installed: {', '.join(missing)}", file=sys.stderr)
+    return [method for method in methods if method not in missing]
+
+
+def main() -> int:
+    """Run what is missing and show everything."""
+    options = tyro.cli(Options, description=__doc__)
+    torch.set_num_threads(int(torch.get_num_threads()) if options.seconds else 1)
+    if options.seconds:
+        seconds = suggestion_seconds(200)
+        print(f"a suggestion after 200 observations: {np.median(seconds):.2f} s, longest {max(seconds):.2f} s, of {len(seconds)}")
+        return 0
+    cache = Cache(options.json, options.evaluations)
+    for name in () if options.table else options.problems:
+        for method in available(options.methods):
+            for seed in range(options.seeds):
+                if options.again or cache.get(name, method, seed) is None:
+                    started = time.process_time()
+                    cache.put(name, method, seed, traced(PROBLEMS[name], method, seed, options.evaluations))
+                    print(f"{name} {method} {seed}: {time.process_time() - started:.1f} s of processor time", flush=True)
+    show(cache, options)
+    return 0
+
+
+def show(cache: Cache, options: Options) -> None:
+    """Tables, and the picture that was asked for."""
+    console = Console()
+    for share in (0.25, 0.5, 1.0):
+        title = f"median simple regret at {share:g} of the shared summed cost"
+        console.print(regret_table(cache, options.methods, options.seeds, share, title))
+    console.print(regret_table(cache, options.methods, options.seeds, None, "the same after all evaluations, whatever they cost"))
+    console.print(cost_table(cache, options.methods, options.seeds))
+    if options.plot is not None:
+        plot_fronts(cache, options.seeds, options.plot)
+        print(f"wrote {options.plot}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
