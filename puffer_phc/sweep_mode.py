@@ -1,6 +1,5 @@
 """The sweep mode: options and their ranges from the INI file, trainings as processes of their own, a table and a page at the end."""
 
-import json
 import logging
 import math
 import os
@@ -10,12 +9,11 @@ import time
 import typing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from rich.console import Console
 
-from puffer_phc.command_line import INTERRUPTED
 from puffer_phc.config import Config, SweepConfig, chosen
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import whole_file

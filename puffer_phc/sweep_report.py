@@ -15,9 +15,9 @@ from puffer_phc.sweep.space import Choice, Parameter, Space
 
 _COST_LABEL = "s of training"
 _WORDS = (
-    "<p><b>Front</b>: runs that no cheaper run was as good as. <b>Importance</b>: a Gaussian process is fitted to all results; shown is how "
-    "much of the variance of what it predicts over all ranges an option explains alone, and together with others. Of options that hardly "
-    "matter little can be learned from their best value.</p>"
+    "<p><b>Front</b>: runs that no cheaper run was as good as. <b>Importance</b>: a Gaussian process is fitted to all results; shown is "
+    "how much of the variance of what it predicts over all ranges an option explains alone, and together with others. The best value "
+    "of an option that explains little says little.</p>"
 )
 
 

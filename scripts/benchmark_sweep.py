@@ -237,14 +237,16 @@ def true_front(problem: Problem, points: int = 25, starts: int = 40) -> Tuple[np
     costs, values = [], []
     for share in np.linspace(0.0, 1.0, points):
         last = low[-1] + share * (high[-1] - low[-1])
-        bounds = list(zip(low[:-1], high[:-1]))
-        found = [
-            minimize(lambda x: problem.function(np.append(x, last)), generator.uniform(low[:-1], high[:-1]), bounds=bounds).fun
-            for _ in range(starts)
-        ]
+        found = [lowest_value(problem, last, generator.uniform(low[:-1], high[:-1])) for _ in range(starts)]
         costs.append(COST_RANGE**share)
         values.append(min(found))
     return np.array(costs), np.minimum.accumulate(np.array(values))
+
+
+def lowest_value(problem: Problem, last: float, start: np.ndarray) -> float:
+    """The bottom of the valley below ``start``, with the ``last`` coordinate held."""
+    bounds = list(zip(problem.low[:-1], problem.high[:-1]))
+    return float(minimize(lambda x: problem.function(np.append(x, last)), start, bounds=bounds).fun)
 
 
 def found_front(trace: Trace) -> Tuple[np.ndarray, np.ndarray]:
@@ -285,7 +287,7 @@ _FLOOR = 1e-6
 
 
 def suggestion_seconds(observations: int, repeats: int = 5) -> List[float]:
-    """s that a suggestion takes after so many observations of the six-dimensional function, each with a new observation."""
+    """How many s a suggestion takes after so many observations of the six-dimensional function, each with a new observation."""
     problem = PROBLEMS["Hartmann 6"]
     space = problem.space()
     search, draws = Carbs(space, seed=0), RandomSearch(space, seed=0)

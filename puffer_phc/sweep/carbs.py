@@ -1,25 +1,40 @@
 """CARBS: Bayesian search around the front of score and cost (Fetterman et al. 2023, arXiv 2306.08055), on torch.
 
-One Gaussian process models the score, one the logarithm of the cost, one whether options fail. What has no cheaper and better observation
-beside it is the front; candidates are drawn around it. A candidate is worth the improvement that is expected of it over the front at its
-own predicted cost, or at a cost that is drawn anew for every suggestion where that is higher, so that the search spends its time along the
-whole front and not at its cheap end alone.
+One Gaussian process models the score, one the logarithm of the cost, one whether options fail. Observations that no cheaper one is as good
+as are the front; candidates are drawn around it. A candidate is worth the improvement that is expected of it over the front at its own
+predicted cost, or at a cost that is drawn anew for every suggestion where that is higher, times the chance that it does not fail. So the
+search spends its time along the whole front, and not at its cheap end alone. docs/sweep.md says what differs from the paper and why.
 """
 
 import math
 from dataclasses import dataclass
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from puffer_phc.sweep.acquisition import Front, log_expected_improvement, log_success
 from puffer_phc.sweep.gaussian_process import Bend, Fit, GaussianProcess, fitted
 from puffer_phc.sweep.protocol import Observation, Params
 from puffer_phc.sweep.space import Space
 
-_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_LOCAL_CANDIDATES = 512
+_SPREAD_CANDIDATES = 512
+"""Anywhere: around the front alone, a search in few coordinates stays with the first hill that it finds."""
+_POLISHED = 6
+"""Best candidates that climb to the top of their hill."""
+_POLISHING_STEPS = 40
+_DEAREST_SHARE = 0.5
+"""Of suggestions that look for the best score whatever it costs: the paper's draw of a cost reaches the dear end of the front rarely."""
+_NOISY = 0.05
+"""Deviation of repeated results, in deviations of all results, from which on it is worth repeating something."""
+_COST_PENALTY = 1000.0
+"""For each e-fold above the greatest cost."""
+
+_Worth = Callable[[Tensor], Tensor]
+"""Of candidates (q, d): a logarithm (q,)."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +42,13 @@ class CarbsOptions:
     """How the search goes about it."""
 
     initial: Optional[int] = None
-    """Suggestions before the models say something; None: as many as coordinates, at least 4."""
+    """Suggestions before the models say something; None: as many as options, at least 4."""
     radius: float = 0.3
     """Standard deviation of candidates around the front, in units of ``Space.radius``."""
     resample_interval: int = 5
     """Every so many suggestions a point of the front is tried once more, where results are noisy; 0: never."""
     max_cost: Optional[float] = None
-    """Nothing is suggested that is predicted to cost more."""
-    local: int = 512
-    spread: int = 512
-    polished: int = 6
-    greedy: float = 0.5
+    """What is predicted to cost more is not suggested."""
 
 
 class _Models(NamedTuple):
@@ -45,143 +56,167 @@ class _Models(NamedTuple):
 
     score: GaussianProcess
     cost: "_CostModel"
-    success: Optional[GaussianProcess]
-    front: "_Front"
+    success: Optional["_SuccessModel"]
+    front: Front
 
 
 class Carbs:
-    """Suggests along the front of score and cost; what it suggests is a function of seed and observations."""
+    """Suggests along the front of score and cost. ``seed`` and what was observed and suggested before determine a suggestion."""
 
     def __init__(self, space: Space, options: Optional[CarbsOptions] = None, seed: int = 0) -> None:
         self._space, self._options = space, options or CarbsOptions()
         self._generator = torch.Generator().manual_seed(seed)
         self._sobol = torch.quasirandom.SobolEngine(space.size, scramble=True, seed=seed)
-        self._observations: List[Observation] = []
+        self._successes: List[Observation] = []
+        self._failures: List[Observation] = []
+        self._log_limit = math.inf if self._options.max_cost is None else math.log(self._options.max_cost)
         self._models: Optional[_Models] = None
-        self._fits: Tuple[Optional[Fit], ...] = (None, None)
-        self._count = 0
+        self._fits: Tuple[Optional[Fit], Optional[Fit]] = (None, None)
 
     def observe(self, params: Params, score: float, cost: float, failed: bool = False) -> None:
-        failed = failed or not math.isfinite(score) or not cost > 0.0
-        self._observations.append(Observation(params, score, cost, failed))
+        """Take in a result; a score that is not finite is a failure."""
+        is_failure = failed or not math.isfinite(score) or not (math.isfinite(cost) and cost > 0.0)
+        (self._failures if is_failure else self._successes).append(Observation(params, score, cost, is_failure))
         self._models = None
 
     def suggest(self, outstanding: Sequence[Params] = ()) -> Params:
-        self._count += 1
-        successes = [one for one in self._observations if not one.failed]
-        initial = self._options.initial or max(4, self._space.size)
-        if len(successes) + len(outstanding) < initial or len(successes) < 2:
-            return self._initial()
+        """What to try next. Results that are still to come count as if they were as the model expects, give or take."""
+        initial = self._options.initial or max(4, len(self._space.parameters))
+        num_known = len(self._successes) + len(outstanding)
+        if num_known < initial or len(self._successes) < 2:
+            return self._initial(is_first=num_known + len(self._failures) == 0)
         if self._models is None:
-            self._models = self._fitted(successes)
-        return self._space.decode(self._best(self._models))
+            self._models = self._fitted()
+        models = self._models
+        if self._is_repeat_due(num_known, models):
+            return self._least_tried(models.front, outstanding)
+        if outstanding:
+            models = self._expecting(models, torch.stack([self._space.encode(params) for params in outstanding]))
+        return self._space.decode(self._best_candidate(models))
 
-    def _initial(self) -> Params:
-        return self._space.draw(self._sobol.draw(1, dtype=torch.float64)[0])
-
-    def _fitted(self, successes):
-        points = torch.stack([self._space.encode(one.params) for one in successes])
-        scores = torch.tensor([one.score for one in successes], dtype=torch.float64)
-        log_costs = torch.tensor([one.cost for one in successes], dtype=torch.float64).log()
-        score, fit0 = fitted(points, scores, Bend(scores), self._fits[0])
-        cost, fit1 = _CostModel.fitted(points, log_costs, self._fits[1])
-        self._fits = (fit0, fit1)
-        means = score.predict(points).mean
-        return _Models(score, cost, None, _Front(log_costs, means))
-
-    def _best(self, models):
-        front = models.front
-        u = torch.rand((), generator=self._generator, dtype=torch.float64)
-        low, high = front.log_costs[0], front.log_costs[-1]
-        threshold = low + (high - low) * u
-        if torch.rand((), generator=self._generator) < self._options.greedy:
-            threshold = high
-
-        def acq(x):
-            p = models.score.predict(x)
-            c = models.cost.predict(x)
-            target = front.at(torch.maximum(c, threshold))
-            sd = p.variance.sqrt()
-            return sd.log() + _log_h((p.mean - target) / sd)
-
-        d = self._space.size
-        centres = models.score.points[front.rows]
-        pick = torch.randint(len(centres), (self._options.local,), generator=self._generator)
-        steps = torch.randn(self._options.local, d, generator=self._generator, dtype=torch.float64)
-        shrink = torch.rand(self._options.local, 1, generator=self._generator, dtype=torch.float64)
-        local = (centres[pick] + steps * shrink * self._options.radius * self._space.radius).clamp(0, 1)
-        spread = torch.rand(self._options.spread, d, generator=self._generator, dtype=torch.float64)
-        cand = self._space.snapped(torch.cat((local, spread)))
-        with torch.no_grad():
-            values = acq(cand)
-        top = values.topk(self._options.polished).indices
-        starts = cand[top]
-
-        def loss(v):
-            x = torch.tensor(v.reshape(-1, d), requires_grad=True)
-            out = -acq(x).sum()
-            out.backward()
-            return float(out.detach()), x.grad.numpy().ravel()
-
-        res = minimize(
-            loss, starts.numpy().ravel(), jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * starts.numel(), options={"maxiter": 40}
+    def _initial(self, is_first: bool) -> Params:
+        """The centres at first, then around them; anywhere for options that have none."""
+        uniform = self._sobol.draw(1, dtype=torch.float64)[0]
+        centres = self._space.centres
+        steps = torch.zeros_like(uniform) if is_first else torch.special.ndtri(uniform.clamp(1e-3, 1.0 - 1e-3))
+        around = centres + self._options.radius * self._space.radius * steps
+        return (
+            self._space.draw(uniform) if bool(centres.isnan().all()) else self._space.decode(torch.where(centres.isnan(), uniform, around))
         )
-        polished = self._space.snapped(torch.tensor(res.x.reshape(-1, d)))
+
+    def _fitted(self) -> _Models:
+        """Models of all observations; hyperparameters are looked for around those of the last time."""
+        points, costs = self._points(self._successes), [one.cost for one in self._successes]
+        scores = torch.tensor([one.score for one in self._successes], dtype=torch.float64)
+        log_costs = torch.tensor(costs, dtype=torch.float64).log()
+        score, score_fit = fitted(points, scores, Bend(scores), self._fits[0])
+        cost, cost_fit = _CostModel.fitted(points, log_costs, self._fits[1])
+        self._fits = (score_fit, cost_fit)
+        success = _SuccessModel(points, self._points(self._failures)) if self._failures else None
+        affordable = log_costs <= self._log_limit if bool((log_costs <= self._log_limit).any()) else log_costs.isfinite()
+        front = Front(log_costs, score.predict(points).mean, affordable)
+        return _Models(score, cost, success, front)
+
+    def _points(self, observations: Sequence[Observation]) -> Tensor:
+        return torch.stack([self._space.encode(one.params) for one in observations])
+
+    def _expecting(self, models: _Models, outstanding: Tensor) -> _Models:
+        """``models`` as if the results at ``outstanding`` (m, d) were a draw from what is expected of them."""
+        return models._replace(score=models.score.with_more(outstanding, models.score.sample(outstanding, self._generator)))
+
+    def _is_repeat_due(self, num_known: int, models: _Models) -> bool:
+        interval = self._options.resample_interval
+        return interval > 0 and num_known % interval == 0 and models.score.noise > _NOISY
+
+    def _least_tried(self, front: Front, outstanding: Sequence[Params]) -> Params:
+        """Of the front, what was tried least often, the cheapest first."""
+        tried = [*(one.params for one in self._successes), *outstanding]
+        return min((self._successes[row].params for row in front.rows.tolist()), key=tried.count)
+
+    def _best_candidate(self, models: _Models) -> Tensor:
+        """(d,) coordinates, among those that options can have."""
+        worth = self._worth(models)
+        candidates = self._space.snapped(self._candidates(models))
         with torch.no_grad():
-            pv = acq(polished)
-        if pv.max() >= values.max():
-            return polished[pv.argmax()]
-        return cand[values.argmax()]
+            starts = candidates[worth(candidates).topk(_POLISHED).indices]
+            finalists = torch.cat((starts, self._space.snapped(_climbed(starts, worth))))
+            return finalists[worth(finalists).argmax()]
+
+    def _candidates(self, models: _Models) -> Tensor:
+        """(q, d) around the front, each at its own distance, and anywhere."""
+        size, generator = self._space.size, self._generator
+        centres = models.score.points[models.front.rows]
+        chosen = centres[torch.randint(len(centres), (_LOCAL_CANDIDATES,), generator=generator)]
+        reach = self._options.radius * torch.rand(_LOCAL_CANDIDATES, 1, generator=generator, dtype=torch.float64)
+        steps = torch.randn(_LOCAL_CANDIDATES, size, generator=generator, dtype=torch.float64)
+        local = (chosen + reach * self._space.radius * steps).clamp(0.0, 1.0)
+        return torch.cat((local, torch.rand(_SPREAD_CANDIDATES, size, generator=generator, dtype=torch.float64)))
+
+    def _worth(self, models: _Models) -> _Worth:
+        draws = torch.rand(2, generator=self._generator, dtype=torch.float64).tolist()
+        threshold = models.front.cost_between(1.0 if draws[0] < _DEAREST_SHARE else draws[1])
+
+        def worth(candidates: Tensor) -> Tensor:
+            log_costs = models.cost.predict(candidates)
+            score = models.score.predict(candidates)
+            value = log_expected_improvement(score.mean, score.variance, models.front.at(log_costs.clamp_min(threshold)))
+            if models.success is not None:
+                value = value + models.success.log_probability(candidates)
+            return value - _COST_PENALTY * (log_costs - self._log_limit).clamp_min(0.0)
+
+        return worth
 
 
-class _CostModel:
-    def __init__(self, trend, gp, scale):
-        self.trend, self.gp, self.scale = trend, gp, scale
+def _climbed(starts: Tensor, worth: _Worth) -> Tensor:
+    """(k, d) from each of ``starts`` up the gradient of ``worth``, within the cube."""
+
+    def loss(vector: np.ndarray) -> Tuple[float, np.ndarray]:
+        points = torch.tensor(vector.reshape(starts.shape), requires_grad=True)
+        with torch.enable_grad():
+            value = -worth(points).sum()
+        (gradient,) = torch.autograd.grad(value, points)
+        return float(value.detach()), gradient.numpy().ravel()
+
+    bounds = [(0.0, 1.0)] * starts.numel()
+    found = minimize(loss, starts.numpy().ravel(), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _POLISHING_STEPS})
+    return torch.tensor(found.x.reshape(starts.shape)).nan_to_num(0.5)
+
+
+class _CostModel(NamedTuple):
+    """The logarithm of the cost: a plane, which reaches beyond what was seen, and a Gaussian process of what it leaves over."""
+
+    plane: Tensor
+    """(d + 1,) height in the middle of the cube, and slopes."""
+    rest: GaussianProcess
+    scale: Tensor
 
     @classmethod
-    def fitted(cls, points, log_costs, start):
-        design = torch.cat((torch.ones(len(points), 1, dtype=torch.float64), points - 0.5), 1)
-        gram = design.T @ design + 1e-3 * torch.diag(torch.tensor([0.0] + [1.0] * points.shape[1], dtype=torch.float64))
-        trend = torch.linalg.solve(gram, design.T @ log_costs)
-        residual = log_costs - design @ trend
-        scale = residual.std(correction=0).clamp_min(1e-3)
-        gp, fit = fitted(points, residual / scale, None, start)
-        return cls(trend, gp, scale), fit
+    def fitted(cls, points: Tensor, log_costs: Tensor, start: Optional[Fit]) -> "Tuple[_CostModel, Fit]":
+        """The model of costs (n,) at ``points`` (n, d)."""
+        design = torch.cat((torch.ones_like(points[:, :1]), points - 0.5), dim=1)
+        ridge = 1e-3 * torch.eye(design.shape[1], dtype=design.dtype)
+        ridge[0, 0] = 0.0
+        plane = torch.linalg.solve(design.T @ design + ridge, design.T @ log_costs)
+        left_over = log_costs - design @ plane
+        scale = left_over.std(correction=0).clamp_min(1e-3)
+        rest, fit = fitted(points, left_over / scale, None, start)
+        return cls(plane, rest, scale), fit
 
-    def predict(self, x):
-        return self.trend[0] + (x - 0.5) @ self.trend[1:] + self.scale * self.gp.predict(x).mean
-
-
-class _Front:
-    def __init__(self, log_costs, values):
-        order = torch.argsort(log_costs, stable=True)
-        rows, best = [], -math.inf
-        for row in order.tolist():
-            if values[row] > best:
-                rows.append(row)
-                best = float(values[row])
-        self.rows = torch.tensor(rows)
-        self.log_costs, self.values = log_costs[self.rows], values[self.rows]
-
-    def at(self, log_costs):
-        if len(self.rows) == 1:
-            return self.values.expand_as(log_costs)
-        x = log_costs.clamp(self.log_costs[0], self.log_costs[-1]).contiguous()
-        i = torch.searchsorted(self.log_costs, x.detach()).clamp(1, len(self.rows) - 1)
-        a, b = self.log_costs[i - 1], self.log_costs[i]
-        w = (x - a) / (b - a).clamp_min(1e-12)
-        return self.values[i - 1] + w * (self.values[i] - self.values[i - 1])
+    def predict(self, points: Tensor) -> Tensor:
+        """(q,) expected log cost at ``points`` (q, d)."""
+        return self.plane[0] + (points - 0.5) @ self.plane[1:] + self.scale * self.rest.predict(points).mean
 
 
-def _log_h(z):
-    """ln(φ(z) + z Φ(z))"""
-    zs = z.clamp_min(-1.0)
-    phi = torch.exp(-0.5 * zs * zs - _LOG_SQRT_2PI)
-    upper = (phi + zs * torch.special.ndtr(zs)).log()
-    zl = z.clamp(max=-1.0, min=-1e6)
-    t = math.sqrt(math.pi / 2) * torch.special.erfcx(-zl / math.sqrt(2.0))
-    inner = 1 + zl * t
-    far = zl < -1e3
-    inner = torch.where(far, 1.0 / zl.square(), inner.clamp_min(1e-300))
-    lower = -0.5 * zl * zl - _LOG_SQRT_2PI + inner.log()
-    return torch.where(z > -1.0, upper, lower)
+class _SuccessModel:
+    """The chance that options do not fail."""
+
+    def __init__(self, successes: Tensor, failures: Tensor) -> None:
+        points = torch.cat((successes, failures))
+        labels = torch.cat((torch.ones_like(successes[:, 0]), -torch.ones_like(failures[:, 0])))
+        self._mean = labels.mean()
+        self._process, _ = fitted(points, labels - self._mean)
+
+    def log_probability(self, points: Tensor) -> Tensor:
+        """(q,) of success at ``points`` (q, d)."""
+        mean, variance = self._process.predict(points)
+        return log_success(self._mean + mean, variance)

@@ -19,6 +19,8 @@ _VARIANCE_PRIOR = (0.0, 1.5)
 _NOISE_PRIOR = (math.log(1e-4), 3.0)
 _BEND_PRIOR = (-1.0, 2.0)
 _BOUNDS = {"length": (math.log(0.02), math.log(30.0)), "variance": (-4.0, 6.0), "noise": (math.log(1e-8), 0.0), "bend": (-5.0, 8.0)}
+_FIRST_NOISES = (math.log(1e-4), math.log(0.2))
+"""Where the search for hyperparameters begins: noisy data are also explained, worse, by a wild function without noise."""
 _JITTER = 1e-9
 
 
@@ -39,36 +41,17 @@ class Bend:
     """
 
     def __init__(self, scores: Tensor) -> None:
-        self._best = scores.max()
-        gaps = self._best - scores
+        gaps = scores.max() - scores
         positive = gaps[gaps > 0]
-        self._unit = positive.median() if len(positive) else torch.ones((), dtype=scores.dtype)
-        self.gaps = gaps / self._unit
-        self.bend = torch.tensor(-30.0, dtype=scores.dtype)
-        self._shift, self._scale = self._moments(self.bend)
+        self._gaps = gaps / positive.median() if len(positive) else gaps
 
     def bent(self, bend: Tensor) -> Tuple[Tensor, Tensor]:
-        """(n,) the map of the scores with k = exp(bend), and () the log of its derivative, summed."""
+        """(n,) the map of the scores with k = exp(bend), and () the log of its derivative, summed, up to a constant of the scores."""
         steepness = bend.exp()
-        raw = -torch.log1p(steepness * self.gaps) / steepness
+        raw = -torch.log1p(steepness * self._gaps) / steepness
         scale = raw.std(correction=0).clamp_min(1e-12)
-        log_slope = (-torch.log1p(steepness * self.gaps)).sum() - len(raw) * scale.log()
+        log_slope = (-torch.log1p(steepness * self._gaps)).sum() - len(raw) * scale.log()
         return (raw - raw.mean()) / scale, log_slope
-
-    def settle(self, bend: Tensor) -> None:
-        """Use k = exp(bend) from now on."""
-        self.bend = bend
-        self._shift, self._scale = self._moments(bend)
-
-    def __call__(self, scores: Tensor) -> Tensor:
-        """The map of any scores up to the best one."""
-        steepness = self.bend.exp()
-        gaps = ((self._best - scores) / self._unit).clamp_min(0.0)
-        return (-torch.log1p(steepness * gaps) / steepness - self._shift) / self._scale
-
-    def _moments(self, bend: Tensor) -> Tuple[Tensor, Tensor]:
-        raw = -torch.log1p(bend.exp() * self.gaps) / bend.exp()
-        return raw.mean(), raw.std(correction=0).clamp_min(1e-12)
 
 
 class GaussianProcess:
@@ -126,8 +109,9 @@ def fitted(points: Tensor, targets: Tensor, bend: Optional[Bend] = None, start: 
     ``start`` are hyperparameters to look around first, of a fit to fewer points.
     """
     dims = points.shape[1]
-    first = np.array([_LENGTH_PRIOR[0] + 0.5 * math.log(dims)] * dims + [0.0, _NOISE_PRIOR[0]] + ([-1.0] if bend is not None else []))
-    starts = [first] if start is None else [start.vector]
+    starts = [_start(dims, noise, bend is not None) for noise in _FIRST_NOISES]
+    if start is not None:
+        starts[0] = start.vector
     bounds = [_BOUNDS["length"]] * dims + [_BOUNDS["variance"], _BOUNDS["noise"]] + ([_BOUNDS["bend"]] if bend is not None else [])
     prior = _prior(dims, bend is not None)
 
@@ -143,9 +127,12 @@ def fitted(points: Tensor, targets: Tensor, bend: Optional[Bend] = None, start: 
     best = min(found, key=lambda result: result.fun).x
     hyper = torch.tensor(best)
     if bend is not None:
-        bend.settle(hyper[-1])
         targets = bend.bent(hyper[-1])[0]
     return GaussianProcess(points, targets, hyper[:dims], hyper[dims], hyper[dims + 1]), Fit(best)
+
+
+def _start(dims: int, noise: float, has_bend: bool) -> np.ndarray:
+    return np.array([_LENGTH_PRIOR[0] + 0.5 * math.log(dims)] * dims + [0.0, noise] + [_BEND_PRIOR[0]] * has_bend)
 
 
 def _prior(dims: int, has_bend: bool) -> Tuple[Tensor, Tensor]:

@@ -40,7 +40,7 @@ class Numeric:
     high: float
     centre: Optional[float] = None
     scale: Optional[float] = None
-    rounding: Union[None, int, str] = None
+    rounding: Union[int, str, None] = None
 
     width = 1
     """Coordinates that it takes."""
@@ -53,7 +53,7 @@ class Numeric:
             raise ConfigError(f"min {self.low:g} is not below max {self.high:g}")
         if self.distribution == "log_uniform_values" and self.low <= 0:
             raise ConfigError(f"min is {self.low:g}, must be more than 0 for log_uniform_values")
-        if self.distribution == "logit" and not (0 < self.low and self.high < 1):
+        if self.distribution == "logit" and not (self.low > 0 and self.high < 1):
             raise ConfigError(f"min {self.low:g} and max {self.high:g} must lie between 0 and 1, ends excluded, for logit")
         if self.centre is not None and not self.low <= self.centre <= self.high:
             raise ConfigError(f"centre {self.centre:g} does not lie between min {self.low:g} and max {self.high:g}")
@@ -224,19 +224,11 @@ class Space:
             return coordinates.clamp(0.0, 1.0)
         return torch.stack([self.encode(self.decode(row)) for row in coordinates])
 
-    def centre(self, otherwise: Tensor) -> Tensor:
-        """(d,) coordinates of the centres; of ``otherwise`` (d,) for options that have none."""
-        coordinates, first = otherwise.clone(), 0
-        for parameter in self.parameters:
-            if parameter.start is not None:
-                coordinates[first : first + parameter.width] = torch.tensor(parameter.start, dtype=torch.float64)
-            first += parameter.width
-        return coordinates
-
     @property
-    def has_centre(self) -> bool:
-        """Whether somebody said where to begin."""
-        return any(parameter.start is not None for parameter in self.parameters)
+    def centres(self) -> Tensor:
+        """(d,) coordinates of where to begin; NaN for options that say nothing about it."""
+        starts = [parameter.start or [math.nan] * parameter.width for parameter in self.parameters]
+        return torch.tensor([value for start in starts for value in start], dtype=torch.float64)
 
     def _each(self, coordinates: List[float], value: Callable[[Any, List[float]], Any]) -> Dict[str, Any]:
         params, first = {}, 0
@@ -275,7 +267,7 @@ def _numeric(name: str, distribution: str, words: Mapping[str, str], kind: type)
     for key in ("min", "max"):
         if key not in words:
             raise ConfigError(f"{key} is missing")
-    rounding: Union[None, int, str] = 1 if kind is int or distribution == "int_uniform" else None
+    rounding: Union[int, str, None] = 1 if kind is int or distribution == "int_uniform" else None
     if kind is int and distribution == "logit":
         raise ConfigError("distribution logit is for numbers between 0 and 1, and this option is a whole number")
     if "rounding" in words:

@@ -1,0 +1,259 @@
+"""Runs of a sweep as processes: what they report, how they end, and kill -9 of any of them."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sweeping import STEPS, FakeLauncher, lines, make_sweep, rules
+
+from puffer_phc.errors import ConfigError
+from puffer_phc.sweep import runs
+from puffer_phc.sweep.journal import FAILED, FINISHED, JOURNAL, STOPPED, TIMED_OUT, Journal, Run
+from puffer_phc.sweep.processes import FolderLock, born, is_running
+from puffer_phc.sweep.results import STEPS as STEPS_OPTION
+from puffer_phc.sweep.results import is_bad, observations_of
+from puffer_phc.sweep.scores import Point, read_points
+
+TESTS = Path(__file__).resolve().parent
+POSIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed processes are forked")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(runs, "_PAUSE_SECONDS", 0.01)
+
+
+class Told:
+    """A search that suggests from a list and remembers what it was told."""
+
+    def __init__(self, *scores):
+        self._scores = iter(scores)
+        self.results = []
+        self.outstanding = []
+
+    def suggest(self, outstanding=()):
+        self.outstanding.append(len(outstanding))
+        return {"score": next(self._scores)}
+
+    def observe(self, params, score, cost, failed=False):
+        self.results.append((params["score"], score, cost, failed))
+
+
+def test_every_run_is_a_process_with_its_folder_and_log(tmp_path):
+    search = Told(0.5, 0.25, 0.75)
+    sweep, journal = make_sweep(tmp_path / "s", rules(), search=search, devices=("0", "1"))
+    assert sweep.run()
+    assert [run.outcome for run in journal.runs] == [FINISHED] * 3
+    assert sorted(search.results) == [(score, STEPS * score, float(STEPS), False) for score in (0.25, 0.5, 0.75)]
+    assert search.outstanding[:2] == [0, 1]
+    assert {path.name for path in (tmp_path / "s" / "runs").iterdir()} == {"0000", "0001", "0002"}
+    assert all((tmp_path / "s" / "runs" / name / "log.txt").exists() for name in ("0000", "0001", "0002"))
+
+
+def test_a_finished_sweep_does_nothing_again_and_a_longer_one_goes_on(tmp_path):
+    make_sweep(tmp_path, rules(num_runs=2))[0].run()
+    before = (tmp_path / JOURNAL).read_text()
+    search = Told(0.5)
+    assert make_sweep(tmp_path, rules(num_runs=2), search=search)[0].run()
+    assert (tmp_path / JOURNAL).read_text() == before
+    assert len(search.results) == 2
+    longer, journal = make_sweep(tmp_path, rules(num_runs=3), search=Told(0.5))
+    assert longer.run()
+    assert [run.outcome for run in journal.runs] == [FINISHED] * 3
+
+
+def test_options_that_do_not_fit_are_a_failure_with_its_reason(tmp_path):
+    search = Told(0.5)
+    _, journal = done = make_sweep(tmp_path, rules(num_runs=1), FakeLauncher(trouble="fail"), search=search)
+    assert done[0].run()
+    assert journal.runs[0].outcome == FAILED
+    assert journal.runs[0].reason == "exit code 1: the options do not fit"
+    assert [result[3] for result in search.results] == [True]
+
+
+def test_a_run_without_a_finite_score_is_a_failure(tmp_path):
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=1), FakeLauncher(trouble="nan"), search=Told(0.5))
+    assert sweep.run()
+    assert journal.runs[0].outcome == FAILED and "eval/score" in journal.runs[0].reason
+
+
+def test_a_run_beyond_its_time_ends_and_keeps_what_it_has(tmp_path):
+    search = Told(0.5)
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=1, time_limit=0.6), FakeLauncher(pause=0.2, steps=1000), search=search)
+    assert sweep.run()
+    (run,) = journal.runs
+    assert run.outcome == TIMED_OUT
+    assert 1 <= len(run.points) < 1000
+    ((_, score, cost, failed),) = search.results
+    assert not failed
+    assert score == 0.5 * run.points[-1].step
+    assert cost == pytest.approx(1000.0), "what the whole run would have cost"
+
+
+def test_what_does_not_end_when_asked_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("puffer_phc.sweep.processes._GRACE_SECONDS", 0.2)
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=1, time_limit=0.3), FakeLauncher(pause=0.05, steps=1000, trouble="hang"))
+    started = time.monotonic()
+    assert sweep.run()
+    assert time.monotonic() - started < 10.0
+    assert journal.runs[0].outcome == TIMED_OUT
+    assert not is_running(journal.runs[0].process)
+
+
+def test_bad_runs_are_stopped_and_good_ones_are_not(tmp_path):
+    scores = (0.8, 0.6, 0.7, 0.9, 0.1, 0.95)
+    launcher = FakeLauncher(pause=0.08)
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=6, stop_share=0.25), launcher, search=Told(*scores))
+    assert sweep.run()
+    assert [run.outcome for run in journal.runs] == [FINISHED] * 4 + [STOPPED, FINISHED]
+    assert len(journal.runs[4].points) < STEPS
+
+
+@POSIX
+def test_kill_9_of_sweep_and_workers_loses_nothing_and_counts_nothing_twice(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(TESTS / "sweeping.py"), str(tmp_path / "s"), "6", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["sweep"] >= 2 and outcome["worker"] >= 2 and outcome["orphans"] == 0
+    events = Counter((line["event"], line["run"]) for line in lines(tmp_path / "s")[1:])
+    for number in range(6):
+        assert events["suggested", number] == events["ended", number] == 1
+        assert events["observed", number] == STEPS
+        folders = list((tmp_path / "s" / "runs" / f"{number:04d}").glob("attempt_*"))
+        assert any((folder / "saved").read_text() == str(STEPS) for folder in folders if (folder / "saved").exists())
+    assert not any(event == "suggested" and number >= 6 for event, number in events)
+    journal = Journal(tmp_path / "s", {"metric": "eval/score"})
+    for run in journal.runs:
+        assert [point.value for point in run.points] == [run.params["score"] * step for step in range(1, STEPS + 1)]
+        assert run.outcome == FINISHED
+
+
+@POSIX
+def test_a_run_that_is_killed_again_and_again_is_a_failure(tmp_path):
+    class Suicidal(FakeLauncher):
+        def command(self, params, folder):
+            return [sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"]
+
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=1, retries=2), Suicidal(), search=Told(0.5))
+    assert sweep.run()
+    assert journal.runs[0].outcome == FAILED and "signal 9" in journal.runs[0].reason
+    assert journal.runs[0].attempts == 3
+
+
+def test_stopping_leaves_runs_to_go_on_with(tmp_path):
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=1), FakeLauncher(pause=0.05, steps=60))
+    monitor = Stopper(sweep, journal)
+    sweep._watch, watch = monitor.watch, sweep._watch
+    monitor.inner = watch
+    assert not sweep.run()
+    assert journal.runs[0].outcome is None
+    reached = journal.runs[0].points[-1].step
+    again, journal = make_sweep(tmp_path, rules(num_runs=1), FakeLauncher(pause=0.0, steps=60))
+    assert again.run()
+    (run,) = journal.runs
+    assert [point.step for point in run.points] == list(range(1, 61)) and reached < 60
+    assert [point.seconds for point in run.points] == [float(step) for step in range(1, 61)], "seconds go on, too"
+    assert run.attempts == 2
+
+
+class Stopper:
+    """Stops a sweep once its run has come some way."""
+
+    def __init__(self, sweep, journal):
+        self._sweep, self._journal, self.inner = sweep, journal, None
+
+    def watch(self):
+        self.inner()
+        if self._journal.runs[0].points:
+            self._sweep.stop()
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path):
+    lock = FolderLock(tmp_path)
+    with pytest.raises(ConfigError, match="another process"):
+        FolderLock(tmp_path)
+    lock.release()
+    FolderLock(tmp_path).release()
+
+
+def test_another_definition_in_the_same_folder_is_refused_by_name(tmp_path):
+    Journal(tmp_path, {"metric": "a", "train.gamma": [0, 1]}).close()
+    Journal(tmp_path, {"metric": "a", "train.gamma": [0, 1]}).close()
+    with pytest.raises(ConfigError, match=r"train\.gamma.*--sweep\.name"):
+        Journal(tmp_path, {"metric": "a", "train.gamma": [0, 2]})
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path):
+    journal = Journal(tmp_path, {})
+    journal.observed(journal.suggested({"score": 0.5, "sizes": (1, 2)}), Point(1, 2.0, 3.0))
+    journal.close()
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + b'{"event": "ended", "ru')
+    again = Journal(tmp_path, {})
+    assert again.runs == [Run(0, {"score": 0.5, "sizes": (1, 2)}, [Point(1, 2.0, 3.0)])]
+    assert (tmp_path / JOURNAL).read_bytes() == whole
+    again.ended(again.runs[0], FINISHED)
+    again.close()
+    assert Journal(tmp_path, {}).runs[0].outcome == FINISHED
+
+
+def test_a_damaged_journal_is_one_clear_error(tmp_path):
+    (tmp_path / JOURNAL).write_text('{"event": "begun", "definition": {}}\n{"event": "ended", "run": 4}\n')
+    with pytest.raises(ConfigError, match="line 2"):
+        Journal(tmp_path, {})
+
+
+def test_a_process_is_told_from_another_with_its_id():
+    own = {"id": os.getpid(), "born": born(os.getpid())}
+    assert is_running(own)
+    assert not is_running({**own, "born": "other"})
+    assert not is_running(None)
+
+
+def test_seconds_of_a_resumed_run_add_up_and_null_is_no_score(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    figures = [
+        {"step": 1, "performance/uptime": 10.0},
+        {"step": 1, "eval/x": 0.5},
+        {"step": 2, "performance/uptime": 20.0},
+        {"step": 3, "performance/uptime": 4.0},
+        {"step": 3, "eval/x": None},
+        {"step": 4, "performance/uptime": 9.0},
+        {"step": 4, "eval/x": 0.75},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in figures) + '{"step": 5, "eval/x": 1')
+    assert read_points(path, "eval/x") == [Point(1, 0.5, 10.0), Point(4, 0.75, 29.0)]
+    assert read_points(tmp_path / "none.jsonl", "eval/x") == []
+
+
+def test_evaluations_in_the_middle_are_results_of_shorter_runs():
+    run = Run(0, {STEPS_OPTION: 100, "a": 1}, [Point(50, 2.0, 5.0), Point(104, 3.0, 11.0)])
+    short, whole = observations_of(run, -1.0)
+    assert short == ({STEPS_OPTION: 50, "a": 1}, -2.0, 5.0, False)
+    assert whole == (run.params, -3.0, 11.0, False)
+
+
+def test_failures_keep_the_results_before_them():
+    run = Run(0, {STEPS_OPTION: 100}, [Point(50, 2.0, 5.0)], outcome=FAILED)
+    partial, failure = observations_of(run, 1.0)
+    assert partial.score == 2.0 and failure.failed and math.isnan(failure.score)
+    assert failure.params == run.params
+    lost = Run(0, {"a": 1}, [Point(50, 2.0, 5.0)], outcome=FAILED)
+    assert [one.failed for one in observations_of(lost, 1.0)] == [True]
+
+
+def test_a_run_is_bad_among_those_that_have_spent_as_much():
+    others = [Run(n, {}, [Point(1, value, 10.0), Point(2, 9.0, 50.0)]) for n, value in enumerate((1.0, 2.0, 3.0, 4.0))]
+    run = Run(9, {}, [Point(1, 1.5, 12.0)])
+    assert is_bad(run, others, 1.0, 0.5) and not is_bad(run, others, 1.0, 0.25)
+    assert not is_bad(run, others, -1.0, 0.5), "less is better"
+    assert not is_bad(run, others[:3], 1.0, 0.5), "three are too few to compare"
+    assert not is_bad(run, others, 1.0, 0.0)
