@@ -183,6 +183,11 @@ class Cache:
         self._traces = {**newest, f"{problem}/{method}/{seed}": trace._asdict()}
         self._path.write_text(json.dumps(self._traces) + "\n", encoding="utf-8")
 
+    def known(self, methods: Sequence[str]) -> List[str]:
+        """Those of ``methods`` that have any trace."""
+        present = {key.split("/")[1] for key in self._traces}
+        return [method for method in methods if method in present]
+
     def complete(self, problem: str, methods: Sequence[str], seeds: int) -> List[Dict[str, Trace]]:
         """For every seed that all ``methods`` have run: their traces."""
         rows = [{method: self.get(problem, method, seed) for method in methods} for seed in range(seeds)]
@@ -308,7 +313,7 @@ def suggestion_seconds(observations: int, repeats: int = 5) -> List[float]:
 
 @dataclass(frozen=True)
 class Options:
-    """Compare methods of search."""
+    """What is run and shown."""
 
     json: Path = Path("sweep_benchmark.json")
     """Traces that are there are not made again; new ones are added."""
@@ -360,12 +365,12 @@ def main() -> int:
 
 def show(cache: Cache, options: Options) -> None:
     """Tables, and the picture that was asked for."""
-    console = Console()
+    console, methods = Console(), cache.known(options.methods)
     for share in (0.25, 0.5, 1.0):
         title = f"median simple regret at {share:g} of the shared summed cost"
-        console.print(regret_table(cache, options.methods, options.seeds, share, title))
-    console.print(regret_table(cache, options.methods, options.seeds, None, "the same after all evaluations, whatever they cost"))
-    console.print(cost_table(cache, options.methods, options.seeds))
+        console.print(regret_table(cache, methods, options.seeds, share, title))
+    console.print(regret_table(cache, methods, options.seeds, None, "the same after all evaluations, whatever they cost"))
+    console.print(cost_table(cache, methods, options.seeds))
     if options.plot is not None:
         plot_fronts(cache, options.seeds, options.plot)
         print(f"wrote {options.plot}")

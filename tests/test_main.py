@@ -227,7 +227,9 @@ def test_a_clip_of_one_frame(here, tmp_path, motion_file, capsys):
         (["-c", "nowhere.pt"], ["nowhere.pt"]),
         (["--mode", "eval"], ["-c"]),
         (["--mode", "play", "-c", "x.pt"], ["x.pt"]),
-        (["--mode", "sweep"], ["sweep", "next version"]),
+        (["--mode", "sweep", "--sweep.metric", "eval/mpjpe"], ["sweep.metric", "eval/mpjpe_all"]),
+        (["--mode", "sweep", "--sweep.metric", "eval/mpjpe_all"], ["sweep.goal", "minimized"]),
+        (["--mode", "sweep", "--sweep.method", "carbs-imbue"], ["carbs-imbue", "https://github.com/imbue-ai/carbs"]),
         (["--env.backend", "mujoco_warp", "--train.device", "cpu"], ["mujoco_warp", "CUDA", "mujoco_cpu"]),
         (["--env.backend", "isaac_gym", "--train.device", "cpu"], ["isaac_gym"]),
     ],
@@ -312,7 +314,7 @@ def wait_for_metrics(runs, process):
 
 
 def test_the_script_works_from_any_folder(here):
-    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "--mode", "sweep"]
+    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "--mode", "eval"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == USER_ERROR
     assert done.stderr.count("\n") == 1

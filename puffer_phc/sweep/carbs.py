@@ -26,8 +26,10 @@ _SPREAD_CANDIDATES = 512
 _POLISHED = 6
 """Best candidates that climb to the top of their hill."""
 _POLISHING_STEPS = 40
-_DEAREST_SHARE = 0.5
-"""Of suggestions that look for the best score whatever it costs: the paper's draw of a cost reaches the dear end of the front rarely."""
+_DEAREST_SHARE = 0.65
+"""Of suggestions that look for the best score of all: the paper's draw of a cost reaches the dear end of the front rarely."""
+_THRIFT = 0.5
+"""Power of the cost by which the improvement that these promise is divided: 0 would take it whatever it costs."""
 _NOISY = 0.05
 """Deviation of repeated results, in deviations of all results, from which on it is worth repeating something."""
 _COST_PENALTY = 1000.0
@@ -154,7 +156,9 @@ class Carbs:
 
     def _worth(self, models: _Models) -> _Worth:
         draws = torch.rand(2, generator=self._generator, dtype=torch.float64).tolist()
-        threshold = models.front.cost_between(1.0 if draws[0] < _DEAREST_SHARE else draws[1])
+        is_for_best = draws[0] < _DEAREST_SHARE
+        threshold = models.front.cost_between(1.0 if is_for_best else draws[1])
+        thrift = _THRIFT if is_for_best else 0.0
 
         def worth(candidates: Tensor) -> Tensor:
             log_costs = models.cost.predict(candidates)
@@ -162,7 +166,7 @@ class Carbs:
             value = log_expected_improvement(score.mean, score.variance, models.front.at(log_costs.clamp_min(threshold)))
             if models.success is not None:
                 value = value + models.success.log_probability(candidates)
-            return value - _COST_PENALTY * (log_costs - self._log_limit).clamp_min(0.0)
+            return value - thrift * log_costs - _COST_PENALTY * (log_costs - self._log_limit).clamp_min(0.0)
 
         return worth
 

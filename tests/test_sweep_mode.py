@@ -1,0 +1,194 @@
+"""The sweep mode: what trainings are started with, one small sweep of real trainings, and its page."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from sweeping import lines
+from synthetic_motion import swaying_clip
+
+from puffer_phc.command_line import INTERRUPTED
+from puffer_phc.config import Config, SweepConfig
+from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.main import main
+from puffer_phc.motion.file import save_motion_file
+from puffer_phc.options import dotted, parse_options
+from puffer_phc.sweep.journal import FAILED, FINISHED, Run
+from puffer_phc.sweep.scores import METRICS, Point
+from puffer_phc.sweep.space import Choice, Numeric, Space
+from puffer_phc.sweep_mode import TrainingLauncher, _devices, make_search
+from puffer_phc.sweep_report import summary_table, sweep_report
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+TINY = """
+[env]
+num_envs = 4
+backend = mujoco_cpu
+[train]
+batch_size = 64
+data_dir = runs
+[policy]
+layer_sizes = 16
+hidden_size = 16
+[sweep]
+runs = 1
+evaluations = 2
+[sweep.train.total_timesteps]
+distribution = log_uniform_values
+min = 256
+max = 512
+[sweep.train.learning_rate]
+distribution = log_uniform_values
+min = 1e-4
+max = 1e-2
+"""
+
+
+def described(tmp_path, text=TINY, *argv):
+    path = tmp_path / "sweep.ini"
+    path.write_text(text, encoding="utf-8")
+    return parse_options(["--config", str(path), *argv])
+
+
+def test_a_training_gets_exactly_the_options_of_the_sweep(tmp_path):
+    arguments = described(tmp_path, TINY, "--train.gamma", "0.9", "--policy.layer_sizes", "32", "16")
+    params = {"train.learning_rate": 3e-4, "train.total_timesteps": 512}
+    command = TrainingLauncher(arguments, tmp_path, CPU).command(params, tmp_path / "runs" / "0000")
+    assert command[:3] == [sys.executable, "-m", "puffer_phc.main"]
+    trained = parse_options(command[3:])
+    expected = {**dotted(arguments.sections()), **params, "train.data_dir": str(tmp_path / "runs" / "0000"), "train.device": "cpu"}
+    expected.update({"train.eval_interval": 4, "train.watch": False})
+    given = dotted(trained.sections())
+    assert {name: value for name, value in given.items() if not name.startswith("sweep.") and value != expected[name]} == {}
+
+
+def test_the_projects_own_file_may_change_while_a_sweep_goes_on(tmp_path):
+    command = TrainingLauncher(described(tmp_path), tmp_path, CPU).command({}, tmp_path / "run")
+    named = Path(command[command.index("--config") + 1])
+    assert named.parent == tmp_path and "=" not in named.read_text()
+
+
+def test_evaluations_are_spread_evenly(tmp_path):
+    launcher = TrainingLauncher(described(tmp_path), tmp_path, CPU)
+    assert launcher._eval_interval({"train.total_timesteps": 640}) == 5
+    assert launcher._eval_interval({"train.total_timesteps": 100}) == 1
+    assert launcher.total_steps({"train.total_timesteps": 640}) == 640
+    assert launcher._eval_interval({"train.minibatch_size": 7}) is None, "sizes that do not divide: the training will say so"
+
+
+def test_every_worker_gets_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert _devices(Config(), torch.device("cuda"), None) == ["0", "1", "2"]
+    assert _devices(Config(), torch.device("cuda"), 5) == ["0", "1", "2", "0", "1"]
+    assert _devices(Config(), torch.device("cuda", 2), None) == ["2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert _devices(Config(), torch.device("cuda"), None) == ["4", "6"]
+    assert _devices(Config(), CPU, None) == [None]
+
+
+def test_a_worker_sees_its_gpu_alone(tmp_path):
+    launcher = TrainingLauncher(described(tmp_path), tmp_path, torch.device("cuda"))
+    assert launcher.environment("2")["CUDA_VISIBLE_DEVICES"] == "2"
+    assert str(REPOSITORY) in launcher.environment("2")["PYTHONPATH"].split(os.pathsep)
+    assert "cuda" in launcher.command({}, tmp_path)
+
+
+def test_every_method_makes_suggestions_within_the_ranges():
+    for method in ("carbs", "random"):
+        search = make_search(SPACE, SweepConfig(method=method, seed=4), 0)
+        assert 1e-4 <= search.suggest()["train.learning_rate"] <= 1e-2
+
+
+def test_metrics_are_those_of_an_evaluation():
+    ones = torch.ones(1)
+    result = EvaluationResult(1 / 30, torch.arange(1), ("a",), ones.long(), ones.long(), ones.long(), torch.ones(1, 5).double())
+    assert set(METRICS) == set(result.summary())
+
+
+def test_a_real_training_with_the_sweep_killed_in_between(tmp_path):
+    pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(20)])
+    (tmp_path / "sweep.ini").write_text(TINY, encoding="utf-8")
+    words = ["--mode", "sweep", "--config", str(tmp_path / "sweep.ini"), "-m", str(tmp_path / "motion.npz")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *words]
+    folder = tmp_path / "runs" / "sweep"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=tmp_path) as process:
+        wait_for(lambda: (folder / "sweep.jsonl").exists() and any(line["event"] == "started" for line in lines(folder)), process)
+        process.send_signal(signal.SIGKILL)
+    assert main(words) == 0
+    events = [line["event"] for line in lines(folder)]
+    assert events.count("suggested") == events.count("ended") == 1
+    (params,) = [line["params"] for line in lines(folder) if line["event"] == "suggested"]
+    steps = [line["point"][0] for line in lines(folder) if line["event"] == "observed"]
+    assert steps == sorted(set(steps)) and 1 <= len(steps) <= 2
+    assert params["train.total_timesteps"] <= steps[-1] < params["train.total_timesteps"] + 64
+    assert "network 16 16" in (folder / "runs" / "0000" / "log.txt").read_text(encoding="utf-8")
+    assert "eval/survival_strict" in (folder / "sweep.html").read_text(encoding="utf-8")
+
+
+def wait_for(condition, process):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    raise AssertionError("nothing within a minute")
+
+
+SPACE = Space(
+    [
+        Numeric("train.learning_rate", "log_uniform_values", 1e-4, 1e-2),
+        Choice("env.sampler", ("adaptive", "uniform")),
+        Choice("policy.layer_sizes", ((64,), (256, 128), None)),
+    ]
+)
+
+
+def some_runs():
+    runs = []
+    for number in range(12):
+        params = {
+            "train.learning_rate": 1e-4 * 1.4**number,
+            "env.sampler": "adaptive" if number % 2 else "uniform",
+            "policy.layer_sizes": [(64,), (256, 128), None][number % 3],
+        }
+        runs.append(Run(number, params, [Point(100, 0.1 * number, 10.0 + number)], FINISHED))
+    runs[3] = Run(3, runs[3].params, [], FAILED, "exit code 2: <b>sizes</b>")
+    runs[11].outcome = None
+    return runs
+
+
+def test_the_page_opens_without_a_network_and_shows_every_run():
+    page = sweep_report(some_runs(), SPACE, SweepConfig(name="mine"))
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert page.count("<tr data-kinds=") == 12 + 3, "runs, and the importance of three options"
+    assert page.count("data:image/svg+xml") == 2 + 1 + 3
+    assert "<b>sizes</b>" not in page and "&lt;b&gt;sizes&lt;/b&gt;" in page
+    assert "under way" in page and "256 128" in page
+
+
+def test_the_page_of_a_sweep_that_has_just_begun():
+    assert "0 of 50 runs over" in sweep_report([], SPACE, SweepConfig())
+    assert "from 8 results on" in sweep_report(some_runs()[:3], SPACE, SweepConfig())
+
+
+def test_the_table_is_the_front_with_the_best_run_last():
+    falling = [
+        Run(run.number, run.params, [Point(100, -point.value, point.seconds) for point in run.points], run.outcome) for run in some_runs()
+    ]
+    for runs, options in ((some_runs(), SweepConfig()), (falling, SweepConfig(metric="eval/mpjpe_all", goal="minimize"))):
+        numbers = list(summary_table(runs, SPACE, options).columns[0].cells)
+        assert numbers == [str(number) for number in range(12) if number != 3]
+
+
+def test_ctrl_c_is_the_shells_code():
+    assert 128 + signal.SIGINT == INTERRUPTED
