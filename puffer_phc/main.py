@@ -32,7 +32,7 @@ from puffer_phc.learn.trainer import Trainer
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.options import Parsed, parse_options
 from puffer_phc.report.dashboard import Progress, terminal_reporter
-from puffer_phc.report.metrics_log import MetricsLog
+from puffer_phc.report.metrics_log import METRICS, MetricsLog, uptime_until
 from puffer_phc.report.several import Several
 from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.reporter import Reporter
@@ -295,12 +295,13 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PH
     """Terminal, metrics.jsonl, the trackers and the page that were asked for; on other processes than the first, nothing."""
     state = resumed_state(arguments, session)
     first_step = 0 if state is None else state["global_step"]
-    progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step)
+    earlier = uptime_until(run_dir / METRICS, first_step)
+    progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step, earlier=earlier)
     listeners: List[Reporter] = []
     if session.world.is_main:
         remove_parts(run_dir)
         listeners += _trackers(arguments, session, run_dir)
-        listeners.append(MetricsLog(run_dir / "metrics.jsonl", first_step))
+        listeners.append(MetricsLog(run_dir / METRICS, first_step))
         listeners.append(terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress))
         if session.config.train.watch:
             page = Watch(session.config, run_dir, policy)

@@ -22,13 +22,13 @@ def log(**figures):
 
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN if trouble == "hang" else lambda *_: sys.exit(143))
-done = first = int(saved.read_text()) if saved.exists() else 0
+done = int(saved.read_text()) if saved.exists() else 0
 if trouble == "fail":
     sys.exit("the options do not fit")
 while done < steps:
     time.sleep(pause)
     done += 1
-    log(step=done, performance__uptime=float(done - first))
+    log(step=done, performance__uptime=float(done))
     log(step=done, eval__score=None if trouble == "nan" else score * done)
     (folder / "new").write_text(str(done))
     (folder / "new").replace(saved)

@@ -79,20 +79,15 @@ def training(params):
 
 
 def test_it_finds_the_optimum_and_the_front_where_random_search_does_not():
-    ours = searched(Carbs(PLANE, seed=0), training, 20)
+    def shortfall(observations):
+        """Of the best cheap observation from the true front at its cost."""
+        return min(math.log(one.cost) - one.score for one in observations if 3.0 < one.cost < 30.0)
+
+    ours, drawn = (searched(search, training, 20) for search in (Carbs(PLANE, seed=0), RandomSearch(PLANE, seed=0)))
     best = max(one.score for one in ours)
     assert best == pytest.approx(math.log(100.0), abs=0.02)
-    drawn = searched(RandomSearch(PLANE, seed=0), training, 20)
-    assert best > max(one.score for one in drawn)
-
-    def shortfall(observations):
-        rows = front_rows([one.cost for one in observations], [one.score for one in observations])
-        levels = [math.exp(level) for level in (2.0, 3.0, 4.0)]
-        return sum(
-            math.log(level) - max([0.0, *(observations[row].score for row in rows if observations[row].cost <= level)]) for level in levels
-        )
-
-    assert shortfall(ours) < shortfall(drawn)
+    assert best > max(one.score for one in drawn) + 0.5
+    assert shortfall(ours) < 0.05 < shortfall(drawn)
 
 
 def test_it_begins_at_the_centre():
@@ -113,7 +108,7 @@ def test_what_fails_is_avoided():
     observations = searched(Carbs(PLANE, seed=1), failing, 20)
     late = observations[12:]
     assert sum(one.failed for one in late) <= 5, "although the best score lies beyond; at the border every other one fails"
-    assert max(one.score for one in late if not one.failed) > 3.6
+    assert max(one.score for one in late if not one.failed) > 3.2
 
 
 def test_all_failing_is_no_end():

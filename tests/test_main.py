@@ -337,6 +337,9 @@ def test_sigterm_saves_and_a_resumed_run_goes_on_in_its_folder(here, motion_file
     assert main(["--resume", str(run), "--train.total_timesteps", str(steps + 100)]) == 0
     assert f"going on after {steps:,} steps" in capsys.readouterr().out
     assert load_checkpoint(run / "latest.pt").trainer["global_step"] > steps
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    uptimes = [line["performance/uptime"] for line in lines if "performance/uptime" in line]
+    assert uptimes == sorted(uptimes), "a run's time goes on, too"
     assert len(list((here / "runs").iterdir())) == 1
 
 

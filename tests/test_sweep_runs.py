@@ -218,15 +218,14 @@ def test_a_process_is_told_from_another_with_its_id():
     assert not is_running(None)
 
 
-def test_seconds_of_a_resumed_run_add_up_and_null_is_no_score(tmp_path):
+def test_a_score_is_a_finite_figure_with_the_seconds_before_it(tmp_path):
     path = tmp_path / "metrics.jsonl"
     figures = [
         {"step": 1, "performance/uptime": 10.0},
         {"step": 1, "eval/x": 0.5},
         {"step": 2, "performance/uptime": 20.0},
-        {"step": 3, "performance/uptime": 4.0},
         {"step": 3, "eval/x": None},
-        {"step": 4, "performance/uptime": 9.0},
+        {"step": 4, "performance/uptime": 29.0},
         {"step": 4, "eval/x": 0.75},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in figures) + '{"step": 5, "eval/x": 1')
@@ -253,7 +252,7 @@ def test_failures_keep_the_results_before_them():
 def test_a_run_is_bad_among_those_that_have_spent_as_much():
     others = [Run(n, {}, [Point(1, value, 10.0), Point(2, 9.0, 50.0)]) for n, value in enumerate((1.0, 2.0, 3.0, 4.0))]
     run = Run(9, {}, [Point(1, 1.5, 12.0)])
-    assert is_bad(run, others, 1.0, 0.5) and not is_bad(run, others, 1.0, 0.25)
+    assert is_bad(run, others, 1.0, 0.5) and not is_bad(run, others, 1.0, 0.1)
     assert not is_bad(run, others, -1.0, 0.5), "less is better"
     assert not is_bad(run, others[:3], 1.0, 0.5), "three are too few to compare"
     assert not is_bad(run, others, 1.0, 0.0)

@@ -31,14 +31,14 @@ Clock = Callable[[], float]
 class Progress:
     """How far a run is: steps, steps per second over the last iterations, and the time that is left. ``Several`` advances it.
 
-    ``first_step`` is where a run that goes on begins.
+    ``first_step`` is where a run that goes on begins, ``earlier`` are the s that it has taken before.
     """
 
-    def __init__(self, total_steps: int, clock: Clock = time.monotonic, first_step: int = 0) -> None:
+    def __init__(self, total_steps: int, clock: Clock = time.monotonic, first_step: int = 0, earlier: float = 0.0) -> None:
         self.total_steps = total_steps
         self.step = self._first_step = first_step
         self._clock = clock
-        self._started = clock()
+        self._started, self._earlier = clock(), earlier
         self._recent: Deque[Tuple[float, int]] = deque(maxlen=20)
 
     def advance(self, step: int) -> None:
@@ -50,8 +50,8 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
-        return self._clock() - self._started
+        """Seconds that the run has taken, those before it was resumed included."""
+        return self._earlier + self._clock() - self._started
 
     @property
     def steps_per_second(self) -> float:

@@ -9,6 +9,9 @@ from typing import Dict, Optional, Union
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import LineFile, whole_file
 
+METRICS = "metrics.jsonl"
+"""The file in a run's folder."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -65,6 +68,15 @@ class MetricsLog:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file.close()
             self._file = LineFile(self._path)
+
+
+def uptime_until(path: Path, last_step: int) -> float:
+    """Seconds that the run of this file had taken after ``last_step``; 0 where it says nothing about it."""
+    if not path.exists():
+        return 0.0
+    with path.open("rb") as file:
+        kept = [json.loads(line) for line in file if line.endswith(b"\n") and _step(line) <= last_step]
+    return max((line.get("performance/uptime") or 0.0 for line in kept), default=0.0)
 
 
 def _keep_lines_until(path: Path, last_step: int) -> None:

@@ -32,6 +32,9 @@ _THRIFT = 0.5
 """Power of the cost by which the improvement that these promise is divided: 0 would take it whatever it costs."""
 _NOISY = 0.05
 """Deviation of repeated results, in deviations of all results, from which on it is worth repeating something."""
+_FAILURE_LENGTH = 0.4
+"""How far, times the square root of the coordinates, a failure speaks for its neighbours."""
+_LABEL_NOISE = 0.02
 _COST_PENALTY = 1000.0
 """For each e-fold above the greatest cost."""
 
@@ -212,13 +215,19 @@ class _CostModel(NamedTuple):
 
 
 class _SuccessModel:
-    """The chance that options do not fail."""
+    """The chance that options do not fail.
+
+    Its hyperparameters are fixed: fitted to a few labels on both sides of a border they say that nothing is known farther beyond it.
+    """
 
     def __init__(self, successes: Tensor, failures: Tensor) -> None:
         points = torch.cat((successes, failures))
         labels = torch.cat((torch.ones_like(successes[:, 0]), -torch.ones_like(failures[:, 0])))
         self._mean = labels.mean()
-        self._process, _ = fitted(points, labels - self._mean)
+        log_lengths = torch.full_like(points[0], math.log(_FAILURE_LENGTH) + 0.5 * math.log(points.shape[1]))
+        self._process = GaussianProcess(
+            points, labels - self._mean, log_lengths, points.new_zeros(()), points.new_tensor(_LABEL_NOISE).log()
+        )
 
     def log_probability(self, points: Tensor) -> Tensor:
         """(q,) of success at ``points`` (q, d)."""

@@ -31,24 +31,18 @@ class Point(NamedTuple):
     value: float
     """Of the metric."""
     seconds: float
-    """Of training before it, over all attempts; starting up is left out."""
+    """Of training before it; starting up is left out."""
 
 
 def read_points(path: Path, metric: str) -> List[Point]:
-    """The evaluations in a run's metrics file, in order; those whose metric is not finite, and a line under way, are left out.
-
-    A run that was resumed counts its seconds from zero again: they are added up.
-    """
+    """The evaluations in a run's metrics file, in order; those whose metric is not finite, and a line under way, are left out."""
     points: List[Point] = []
-    earlier = latest = 0.0
+    seconds = 0.0
     for line in _lines(path):
-        uptime = line.get(_UPTIME)
-        if uptime is not None:
-            earlier += latest if uptime < latest else 0.0
-            latest = uptime
+        seconds = line.get(_UPTIME) or seconds
         value = line.get(metric)
         if value is not None and math.isfinite(value):
-            points.append(Point(int(line["step"]), float(value), earlier + latest))
+            points.append(Point(int(line["step"]), float(value), float(seconds)))
     return points
 
 
