@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from puffer_phc.sweep.gaussian_process import Bend, GaussianProcess, fitted
+from puffer_phc.sweep.gaussian_process import Bend, GaussianProcess, _Objective, fitted
 
 NOISELESS = torch.tensor(math.log(1e-8), dtype=torch.float64)
 
@@ -66,6 +67,16 @@ def test_a_fit_finds_what_matters_and_how_noisy_it_is():
     assert 0.5 < process.noise * raw.std() / 0.2 < 2.0
     exact, _ = fitted(points, (clean - clean.mean()) / clean.std())
     assert exact.noise < 0.01
+
+
+@pytest.mark.parametrize("is_bent", [False, True])
+def test_the_gradient_of_a_fit_is_that_of_its_value(is_bent):
+    points, scores = grid(9, 2), grid(9, 1, seed=3)[:, 0]
+    objective = _Objective(points, scores, Bend(scores) if is_bent else None)
+    vector = np.array([-1.0, 0.3, 0.5, -3.0] + [0.7] * is_bent)
+    steps = 1e-6 * np.eye(len(vector))
+    slopes = [(objective(vector + step)[0] - objective(vector - step)[0]) / 2e-6 for step in steps]
+    assert objective(vector)[1] == pytest.approx(slopes, abs=1e-5)
 
 
 def test_bending_keeps_the_order_and_pulls_good_scores_apart():
