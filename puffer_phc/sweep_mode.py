@@ -270,7 +270,7 @@ class _Listener:
         last = final_point(run)
         if self._tracker is not None and last is not None:
             numbers = {f"sweep/{name}": float(value) for name, value in run.params.items() if isinstance(value, (int, float))}
-            self._tracker.on_evaluation(run.number, {self._options.metric: last.value, "sweep/cost": last.seconds, **numbers})
+            self._tracker.on_evaluation(_num_over(self._journal), {self._options.metric: last.value, "sweep/cost": last.seconds, **numbers})
         if time.monotonic() - self._last_page > _PAGE_SECONDS:
             self._write_page()
             self._last_page = time.monotonic()
