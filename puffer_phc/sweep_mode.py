@@ -18,6 +18,7 @@ from puffer_phc.config import Config, SweepConfig, chosen
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import whole_file
 from puffer_phc.learn.checkpoint import LATEST
+from puffer_phc.learn.origin import origin
 from puffer_phc.options import (
     SWEPT,
     SWEPT_SECTIONS,
@@ -86,7 +87,7 @@ def sweep(arguments: Parsed) -> int:
         logger.info("going on with the sweep in %s: %d runs, %d of them over", folder, len(journal.runs), _num_over(journal))
         search = make_search(space, options, len(journal.runs))
     launcher = TrainingLauncher(arguments, folder, device)
-    tracker = Wandb(folder, arguments.wandb_project, {"sweep": definition(space, options)}) if arguments.track else None
+    tracker = Wandb(folder, arguments.wandb_project, {"sweep": definition(space, options)}, origin()) if arguments.track else None
     listener = _Listener(journal, space, options, folder, tracker)
     try:
         work = Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end)
@@ -195,7 +196,7 @@ class TrainingLauncher:
 
     def command(self, params: Params, folder: Path) -> List[str]:
         """What trains in ``folder``, or goes on with what an earlier process has left there."""
-        program = [sys.executable, "-m", "puffer_phc.main", "--config", str(self._ini)]
+        program = [sys.executable, "-m", "puffer_phc.start", "--config", str(self._ini)]
         if self.can_resume(folder):
             return [*program, "--resume", str(_run_dir(folder))]
         if self._checkpoint is not None:

@@ -58,7 +58,7 @@ def sweep_report(runs: Sequence[Run], space: Space, options: SweepConfig) -> str
     body = [f"<h1>Sweep {page.text(options.name)}</h1>", f'<p class="quiet">{page.text(_scope(runs, options))}</p>']
     body.append(f'<div class="cards">{"".join(_cards(runs, results, options))}</div>')
     if results.runs:
-        body.append(page.section("Score and cost", f'<div class="charts">{"".join(_charts(results, options))}</div>'))
+        body.append(page.section("Score and cost", f'<div class="pair">{"".join(_charts(results, options))}</div>'))
         body.append(page.section("Options", _importance(runs, space, results, options), _option_charts(space, results, options)))
     body.append(
         page.section(

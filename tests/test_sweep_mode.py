@@ -61,7 +61,7 @@ def test_a_training_gets_exactly_the_options_of_the_sweep(tmp_path):
     arguments = described(tmp_path, TINY, "--train.gamma", "0.9", "--policy.layer_sizes", "32", "16")
     params = {"train.learning_rate": 3e-4, "train.total_timesteps": 512}
     command = TrainingLauncher(arguments, tmp_path, CPU).command(params, tmp_path / "runs" / "0000")
-    assert command[:3] == [sys.executable, "-m", "puffer_phc.main"]
+    assert command[:3] == [sys.executable, "-m", "puffer_phc.start"]
     trained = parse_options(command[3:])
     expected = {**dotted(arguments.sections()), **params, "train.data_dir": str(tmp_path / "runs" / "0000"), "train.device": "cpu"}
     expected.update({"train.eval_interval": 4, "train.watch": False})
