@@ -202,7 +202,7 @@ def training_evaluation(
 
     def run(policy: Policy) -> Dict[str, float]:
         result = evaluator(policy)
-        env.env.sampler.record_evaluation(evaluator.own_clips(~result.relaxed_success))
+        env.sampler.record_evaluation(evaluator.own_clips(~result.relaxed_success))
         if keep is not None:
             keep(policy, result)
         return result.summary()

@@ -67,14 +67,14 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 def spoil_losses(trainer: Trainer, is_bad: Callable[[int], bool]) -> None:
     """Make the gradients of the minibatches ``is_bad`` (counted from 0) not a number."""
-    compute, calls = trainer._losses, []
+    compute, calls = trainer.updater.losses, []
 
     def losses(*arguments: Any) -> Any:
         found = compute(*arguments)
         calls.append(None)
         return found._replace(total=found.total * math.nan) if is_bad(len(calls) - 1) else found
 
-    trainer._losses = losses
+    trainer.updater.losses = losses
 
 
 def spoil_states(trainer: Trainer, row: int, value: float, is_bad: Callable[[int], bool]) -> None:

@@ -173,9 +173,9 @@ def test_a_rollout_records_the_state_that_each_action_led_to(tmp_path: Path, var
 
     observer.observe = watched
     trainer.collect()
-    assert trainer._rollout.dones.any(), "episodes ended on the way"
-    assert torch.equal(trainer._rollout.style, torch.stack(seen))
-    assert trainer._rollout.style.std() > 0.0
+    assert trainer.rollout.dones.any(), "episodes ended on the way"
+    assert torch.equal(trainer.rollout.style, torch.stack(seen))
+    assert trainer.rollout.style.std() > 0.0
 
 
 def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
@@ -185,8 +185,8 @@ def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
     for _ in range(100):
         style.take_in()
         after = style.update()
-    assert after["disc_loss"] < 0.5 * before["disc_loss"]
-    assert after["disc_agent_acc"] > 0.95 and after["disc_demo_acc"] > 0.95
+    assert after["losses/disc_loss"] < 0.5 * before["losses/disc_loss"]
+    assert after["losses/disc_agent_acc"] > 0.95 and after["losses/disc_demo_acc"] > 0.95
     real = Gaussians(4.0).demonstrations(50, torch.Generator().manual_seed(9))
     simulated = style._rollout.style.flatten(0, 1)
     assert style_reward(style.discriminator(real)).mean() > 3.0 * style_reward(style.discriminator(simulated)).mean()
@@ -199,7 +199,7 @@ def test_penalties_flatten_the_discriminator() -> None:
         for _ in range(50):
             style.take_in()
             figures = style.update()
-        slopes.append(float(figures["disc_grad_penalty"]))
+        slopes.append(float(figures["losses/disc_grad_penalty"]))
     assert slopes[1] < 0.2 * slopes[0]
 
 

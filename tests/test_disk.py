@@ -44,7 +44,7 @@ def full(*_: Any) -> None:
 
 def test_a_full_disk_at_a_checkpoint_is_said_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(tmp_path, 9, checkpoint_interval=2)
-    iterate = trainer._iterate
+    iterate = trainer.iterate
 
     def iterate_and_change() -> None:
         iterate()
@@ -54,7 +54,7 @@ def test_a_full_disk_at_a_checkpoint_is_said_and_training_goes_on(tmp_path: Path
             assert load_newest(tmp_path / "run")[1].trainer["iteration"] == 2
             monkeypatch.undo()
 
-    trainer._iterate = iterate_and_change
+    trainer.iterate = iterate_and_change
     assert trainer.fit()
     assert len(trainer._reporter.messages) == 1
     assert "No space left on device; training goes on" in trainer._reporter.messages[0]
@@ -134,14 +134,14 @@ def test_a_deleted_run_folder_comes_back_with_the_next_checkpoint(tmp_path: Path
     log = MetricsLog(tmp_path / "run" / "metrics.jsonl") if (tmp_path / "run").mkdir() is None else None
     recorder = Recorder()
     trainer._reporter = Several([log, recorder], Progress(1))
-    iterate = trainer._iterate
+    iterate = trainer.iterate
 
     def iterate_and_delete() -> None:
         iterate()
         if trainer.iteration == 3:
             shutil.rmtree(tmp_path / "run")
 
-    trainer._iterate = iterate_and_delete
+    trainer.iterate = iterate_and_delete
     assert trainer.fit()
     assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 6
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
@@ -154,7 +154,7 @@ def test_a_folder_that_turns_read_only_is_said_and_training_goes_on(tmp_path: Pa
     trainer.save()
     (tmp_path / "run").chmod(stat.S_IREAD | stat.S_IEXEC)
     trainer.iteration = 1
-    trainer._try_to_save()
+    trainer.try_to_save()
     (tmp_path / "run").chmod(stat.S_IRWXU)
     assert "Permission denied; training goes on" in trainer._reporter.messages[0]
     assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 0

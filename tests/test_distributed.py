@@ -65,17 +65,17 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
     policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
     trainer = Trainer(config, env, policy, folder, Silent(), None, world)
     trainer.collect()
-    trainer.take_in_observations()
+    trainer.take_in()
     env.change_residents()
     trainer.collect()
     trainer.update(trainer.advantages())
     env.close()
     return {
-        "gradient": trainer._optimizer.gradient.clone(),
+        "gradient": trainer.updater.optimizer.gradient.clone(),
         "parameters": torch.cat([p.detach().flatten() for p in policy.parameters()]),
         "mean": policy.obs_norm.mean.clone(),
         "variance": policy.obs_norm.variance.clone(),
-        "probabilities": env.env.sampler.probabilities.clone(),
+        "probabilities": env.sampler.probabilities.clone(),
         "clips": env.env.clip_ids.clone(),
         "residents": motions.residents,
     }
@@ -102,7 +102,7 @@ def shard_worker(rank: int, port: int, folder: Path) -> None:
     trainer = Trainer(config, env, policy, folder, Silent(), build.training_evaluation(evaluator, env), world)
     trainer.fit()
     result = evaluator(Deterministic(policy))
-    scale = trainer._optimizer.rate / make_config(World(), folder).train.learning_rate
+    scale = trainer.updater.optimizer.rate / make_config(World(), folder).train.learning_rate
     torch.save({"own": motions.names, "all": list(result.names), "scale": float(scale)}, folder / f"shard{rank}.pt")
     world.close()
 

@@ -62,10 +62,10 @@ def test_an_exploding_humanoid_is_reset_and_its_neighbours_notice_nothing(tmp_pa
     faulty.collect()
     others = [0, 2, 3]
     for name in ("observations", "rewards", "values"):  # but for rounding, which depends on how many rows are computed together
-        one, other = (getattr(trainer._rollout, name)[:, others] for trainer in (sound, faulty))
+        one, other = (getattr(trainer.rollout, name)[:, others] for trainer in (sound, faulty))
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
-    assert faulty._rollout.dones[6, 1] == 1 and faulty._rollout.rewards[6, 1] == 0
-    assert faulty._rollout.observations.isfinite().all()
+    assert faulty.rollout.dones[6, 1] == 1 and faulty.rollout.rewards[6, 1] == 0
+    assert faulty.rollout.observations.isfinite().all()
     assert faulty.env.read_statistics()["diverged"] == 1 and sound.env.read_statistics()["diverged"] == 0
     assert faulty.fit()
     assert weights(faulty).isfinite().all()
@@ -163,4 +163,4 @@ def test_spoilt_weights_are_taken_back_too(tmp_path: Path) -> None:
     more.collect = spoil_once
     assert more.fit()
     assert weights(more).isfinite().all()
-    assert more._recovery.rollbacks == 1
+    assert more.recovery.rollbacks == 1

@@ -5,8 +5,10 @@ from typing import Tuple, Type
 import pytest
 import torch
 
+from puffer_phc.config import TrainConfig
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.optimizer import FlatAdam, LearningRate
+from puffer_phc.learn.learning_rate import LearningRate
+from puffer_phc.learn.optimizer import FlatAdam
 from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
 from puffer_phc.learn.rollout import Collector, Deterministic, Rollout, set_products
@@ -183,10 +185,11 @@ def test_flat_adam_goes_on_exactly_from_its_state() -> None:
 
 
 def test_learning_rate_decays_to_its_floor() -> None:
-    schedule = LearningRate(base=1e-4, decay=1.5e-4, floor=0.2)
-    assert schedule.at(0) == 1e-4
-    assert abs(schedule.at(3815) / 1e-4 - 0.56428) < 1e-4
-    assert schedule.at(20_000) == 0.2e-4
+    rate = LearningRate(TrainConfig(learning_rate=1e-4, lr_decay_rate=1.5e-4, lr_decay_floor=0.2), 1, torch.device("cpu"))
+    assert rate.scheduled(0) == 1e-4
+    assert abs(rate.scheduled(3815) / 1e-4 - 0.56428) < 1e-4
+    assert rate.scheduled(20_000) == 0.2e-4
+    assert rate.next(20_000, step_factor=0.5) == pytest.approx(0.1e-4)
 
 
 def test_policies_are_judged_without_rounding_whatever_training_allows(monkeypatch):

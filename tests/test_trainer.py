@@ -75,10 +75,11 @@ def test_nothing_draws_from_the_generators_of_the_process(tmp_path: Path) -> Non
 def test_other_numbers_of_environments_begin_new_episodes(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 2)
     trainer.fit()
-    state = trainer.checkpoint().trainer
-    state["ranks"][0]["env"]["env"]["clip_ids"] = state["ranks"][0]["env"]["env"]["clip_ids"][:2]
-    trainer.load_state(state)
-    assert (trainer.env.env.steps == 0).all()
+    assert trainer.env.env.steps.any()
+    fewer = resumed(tmp_path, 4, env={"num_envs": 2})
+    assert (fewer.env.env.steps == 0).all()
+    assert any("all rows begin new episodes" in line for line in fewer._reporter.messages)
+    assert fewer.fit() and fewer.iteration == 3
 
 
 def test_a_compact_checkpoint_carries_a_run_and_the_optimiser_warms_up(tmp_path: Path) -> None:
@@ -88,8 +89,8 @@ def test_a_compact_checkpoint_carries_a_run_and_the_optimiser_warms_up(tmp_path:
     save_checkpoint(tmp_path / "run" / "latest.pt", compact(checkpoint, with_critic=True))
     second = resumed(tmp_path, 20, target_kl=0.0, lr_decay_rate=0.0)
     assert (second.iteration, second.global_step) == (trainer.iteration, trainer.global_step)
-    probabilities = second.env.env.sampler.probabilities
-    torch.testing.assert_close(probabilities, trainer.env.env.sampler.probabilities, rtol=1e-2, atol=0.0)
+    probabilities = second.env.sampler.probabilities
+    torch.testing.assert_close(probabilities, trainer.env.sampler.probabilities, rtol=1e-2, atol=0.0)
     assert any("optimiser starts anew" in line for line in second._reporter.messages)
     second.fit()
     rates = [metrics["0verview/learning_rate"] for metrics in second._reporter.iterations.values()]
@@ -163,7 +164,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> "tuple[torch.Tensor
     residents: List[List[int]] = []
 
     def look(policy: Any) -> Dict[str, float]:
-        residents.append(trainer.env.env.motions.residents)
+        residents.append(trainer.env.motions.residents)
         return {}
 
     trainer = make_trainer(tmp_path_factory.mktemp("undisturbed"), 9, look, eval_interval=1, **SOME_RESIDENT)
@@ -182,7 +183,7 @@ def test_evaluations_play_through_the_same_memory_and_training_does_not_notice(t
         return evaluation(policy)
 
     trainer = make_trainer(tmp_path, 9, evaluate, eval_interval=3, **SOME_RESIDENT)
-    evaluation = build.training_evaluation(build.Evaluator(trainer.config, trainer.env.env.motions), trainer.env)
+    evaluation = build.training_evaluation(build.Evaluator(trainer.config, trainer.env.motions), trainer.env)
     trainer.fit()
     assert len(trainer._reporter.evaluations) == 3
     assert torch.equal(weights(trainer), undisturbed[0])
@@ -211,8 +212,10 @@ def test_a_target_kl_moves_the_rate_and_zero_leaves_it(tmp_path: Path) -> None:
     fixed, adapted = make_trainer(tmp_path, 6, target_kl=0.0), make_trainer(tmp_path, 6, target_kl=1e-6)
     fixed.fit()
     adapted.fit()
-    assert fixed._rate_factor == 1.0
-    assert adapted._rate_factor < 0.5
+    last = BATCH * 6
+    rates = [trainer._reporter.iterations[last]["0verview/learning_rate"] for trainer in (fixed, adapted)]
+    assert rates[0] == pytest.approx(fixed.updater.rate.scheduled(fixed.iteration - 1))
+    assert rates[1] < 0.5 * rates[0]
 
 
 def test_stop_ends_after_the_iteration(tmp_path: Path) -> None:
@@ -256,7 +259,7 @@ def test_exploration_falls_in_a_straight_line_and_overrules_what_weights_bring_a
     trainer.config = dataclasses.replace(trainer.config, policy=dataclasses.replace(trainer.config.policy, final_log_std=-2.5))
     trainer.policy.log_std.data.fill_(7.0)
     seen = []
-    collect = trainer._collector.collect
-    trainer._collector.collect = lambda scale: (seen.append(trainer.policy.log_std[0].item()), collect(scale))  # type: ignore[method-assign]
+    collect = trainer.collector.collect
+    trainer.collector.collect = lambda scale: (seen.append(trainer.policy.log_std[0].item()), collect(scale))  # type: ignore[method-assign]
     trainer.fit()
     assert seen == pytest.approx([-1.5, -1.75, -2.0, -2.25])

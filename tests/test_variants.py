@@ -16,6 +16,7 @@ from variants import CPU, HORIZON, NUM_ENVS, VARIANTS, command_line, make_traine
 from puffer_phc import build, play_mode
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
+from puffer_phc.learn.style import Style
 from puffer_phc.main import main
 
 pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
@@ -37,11 +38,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, variant: str) -> None
     assert second.global_step < whole.global_step
     second.fit()
     assert torch.equal(weights(second), weights(whole))
-    assert torch.equal(second._collector.memory, whole._collector.memory)
-    if whole._style is not None and second._style is not None:
-        for name, tensor in whole._style.discriminator.state_dict().items():
-            assert torch.equal(second._style.discriminator.state_dict()[name], tensor), name
-        assert torch.equal(second._style._memory, whole._style._memory)
+    assert torch.equal(second.collector.memory, whole.collector.memory)
+    if isinstance(whole.style, Style) and isinstance(second.style, Style):
+        for name, tensor in whole.style.discriminator.state_dict().items():
+            assert torch.equal(second.style.discriminator.state_dict()[name], tensor), name
+        assert torch.equal(second.style._memory, whole.style._memory)
 
 
 @every_variant
@@ -49,10 +50,10 @@ def test_the_update_begins_with_the_policy_that_acted(tmp_path: Path, variant: s
     """The ratio of the new to the old probability is one before the first step, whatever ended inside the segments."""
     trainer = make_trainer(tmp_path, small_config(tmp_path, variant, 5))
     trainer.collect()
-    trainer.take_in_observations()
+    trainer.take_in()
     trainer.collect()
-    assert trainer._rollout.starts.view(-1, trainer._rollout.segment_length, NUM_ENVS)[:, 1:].any()
-    losses = trainer._minibatch_losses(torch.arange(trainer._rollout.num_segments), trainer._rollout.rewards, trainer._rollout.values)
+    assert trainer.rollout.starts.view(-1, trainer.rollout.segment_length, NUM_ENVS)[:, 1:].any()
+    losses = trainer.updater.minibatch_losses(torch.arange(trainer.rollout.num_segments), trainer.rollout.rewards, trainer.rollout.values)
     assert losses.approx_kl.abs() < 1e-5
     assert losses.clip_fraction == 0.0
     torch.testing.assert_close(losses.value, torch.zeros(()), atol=1e-6, rtol=0.0)
@@ -114,12 +115,12 @@ def test_rows_whose_clip_leaves_the_device_forget_it(tmp_path: Path, variant: st
     moved = 0
     for _ in range(6):
         trainer.collect()
-        clips, memory = trainer.env.env.clip_ids.clone(), trainer._collector.memory.clone()
+        clips, memory = trainer.env.env.clip_ids.clone(), trainer.collector.memory.clone()
         trainer.change_residents()
         gone = trainer.env.env.clip_ids != clips
         moved += int(gone.sum())
-        assert trainer._collector.memory[gone].abs().sum() == 0
-        assert torch.equal(trainer._collector.memory[~gone], memory[~gone])
+        assert trainer.collector.memory[gone].abs().sum() == 0
+        assert torch.equal(trainer.collector.memory[~gone], memory[~gone])
     assert moved > 0
 
 
@@ -135,14 +136,14 @@ def one_update(world: World, folder: Path, variant: str) -> Dict[str, Any]:
     sizes = {"minibatch_size": num_envs * HORIZON, "update_epochs": 1}
     trainer = make_trainer(folder, small_config(folder, variant, 5, num_envs, **sizes), world)
     trainer.collect()
-    trainer.take_in_observations()
+    trainer.take_in()
     trainer.collect()
     trainer.update(trainer.advantages())
-    results = {"gradient": trainer._optimizer.gradient.clone(), "weights": weights(trainer), "memory": trainer._collector.memory}
-    if trainer._style is not None:
-        trainer.take_in_observations()
-        parts = [tensor.double().flatten() for tensor in trainer._style.discriminator.state_dict().values()]
-        results.update({"style": torch.cat(parts), "style_gradient": trainer._style._optimizer.gradient.clone()})
+    results = {"gradient": trainer.updater.optimizer.gradient.clone(), "weights": weights(trainer), "memory": trainer.collector.memory}
+    if isinstance(trainer.style, Style):
+        trainer.take_in()
+        parts = [tensor.double().flatten() for tensor in trainer.style.discriminator.state_dict().values()]
+        results.update({"style": torch.cat(parts), "style_gradient": trainer.style._optimizer.gradient.clone()})
     return results
 
 

@@ -53,7 +53,7 @@ def iterate(trainer: Trainer, count: int) -> Dict[str, torch.Tensor]:
     for _ in range(count):
         trainer.collect()
         figures = trainer.update(trainer.advantages())
-        trainer.take_in_observations()
+        trainer.take_in()
     return figures
 
 
@@ -63,9 +63,9 @@ def test_iterations_that_are_compiled_and_recorded_are_sound(tmp_path: Path, var
     figures = iterate(trainer, 4)
     assert all(bool(value.isfinite()) for value in figures.values())
     trainer.collect()
-    rollout = trainer._rollout
+    rollout = trainer.rollout
     assert rollout.dones.any(), "episodes ended on the way"
-    losses = trainer._minibatch_losses(torch.arange(rollout.num_segments, device="cuda"), rollout.rewards, rollout.values)
+    losses = trainer.updater.minibatch_losses(torch.arange(rollout.num_segments, device="cuda"), rollout.rewards, rollout.values)
     assert losses.approx_kl.abs() < 1e-4, "segments give again what the recorded graph of the rollout did"
     assert losses.value < 1e-6
     trainer.env.close()
@@ -77,11 +77,11 @@ def test_compiled_losses_are_those_of_the_plain_code(tmp_path: Path, variant: st
     iterate(trainer, 1)
     trainer.collect()
     advantages = trainer.advantages()
-    segments = torch.arange(trainer._rollout.num_segments, device="cuda")
+    segments = torch.arange(trainer.rollout.num_segments, device="cuda")
     gradients = []
-    for function in (trainer._losses, trainer._minibatch_losses):
-        trainer._optimizer.backward(function(segments, advantages, advantages + trainer._rollout.values).total)
-        gradients.append(trainer._optimizer.gradient.clone())
+    for function in (trainer.updater.losses, trainer.updater.minibatch_losses):
+        trainer.updater.optimizer.backward(function(segments, advantages, advantages + trainer.rollout.values).total)
+        gradients.append(trainer.updater.optimizer.gradient.clone())
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4 * float(gradients[1].abs().max()))
     trainer.env.close()
 

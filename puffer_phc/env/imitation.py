@@ -165,6 +165,10 @@ class ImitationEnv:
         own = {name: getattr(self, name).clone() for name in ("clip_ids", "start_times", "steps", "lift")}
         return {"simulator": self.simulator.snapshot(), "style": self.style.snapshot() if self.style is not None else {}, **own}
 
+    def fits(self, snapshot: Dict[str, Any]) -> bool:
+        """Whether ``snapshot`` is of as many rows."""
+        return len(snapshot["clip_ids"]) == self.num_envs
+
     def restore(self, snapshot: Dict[str, Any]) -> None:
         """Go back to a ``snapshot`` of an environment with the same simulator options, motions and number of rows."""
         self.simulator.restore(snapshot["simulator"])

@@ -11,6 +11,8 @@ from torch import Tensor
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
+from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.sampler import Sampler
 
 LOG_INTERVAL = 32
 """Steps between the statistics that go out as infos in numpy mode."""
@@ -132,6 +134,16 @@ class PufferImitation(PufferEnv):
         else:
             self._use_device_buffers()
 
+    @property
+    def sampler(self) -> Sampler:
+        """What draws the episodes and learns from how they end."""
+        return self.env.sampler
+
+    @property
+    def motions(self) -> MotionLibrary:
+        """The clips that are imitated."""
+        return self.env.motions
+
     def _device_buffers(self) -> Dict[str, Tensor]:
         result = self.env.result
         return dict(zip(_NUMPY_BUFFERS, (result.observation, result.reward, result.terminated, result.truncated)))
@@ -196,6 +208,10 @@ class PufferImitation(PufferEnv):
         """All that ``restore`` needs to go on exactly, but for the sampler, which has a state of its own."""
         statistics = {name: tensor.clone() for name, tensor in self._statistics.state().items()}
         return {"env": self.env.snapshot(), "statistics": statistics, "ticks": self._ticks}
+
+    def fits(self, snapshot: Dict[str, Any]) -> bool:
+        """Whether ``snapshot`` is of as many rows, so that ``restore`` may take it."""
+        return self.env.fits(snapshot["env"])
 
     def restore(self, snapshot: Dict[str, Any]) -> None:
         """Go back to a ``snapshot``."""

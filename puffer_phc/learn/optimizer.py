@@ -1,7 +1,6 @@
 """Adam over one flat gradient buffer: one all-reduce, one norm, one fused step."""
 
 import copy
-import math
 from typing import Any, Dict, List
 
 import torch
@@ -65,14 +64,3 @@ class FlatAdam:
         self._adam.load_state_dict(whole)
         self.rate = rate.fill_(state["rate"])
         self._adam.param_groups[0]["lr"] = self.rate
-
-
-class LearningRate:
-    """The schedule max(exp(−decay · iteration), floor) times a factor that a KL target moves."""
-
-    def __init__(self, base: float, decay: float, floor: float) -> None:
-        self._base, self._decay, self._floor = base, decay, floor
-
-    def at(self, iteration: int) -> float:
-        """The scheduled rate of an iteration."""
-        return self._base * max(math.exp(-self._decay * iteration), self._floor)

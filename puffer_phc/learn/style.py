@@ -1,6 +1,6 @@
 """The discriminator in training: it rewards a rollout, then learns from it, from earlier ones and from demonstrations."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 from torch import Tensor
@@ -17,12 +17,43 @@ _SEED_OFFSET = 1 << 16
 """Keeps the draws of rows and demonstrations apart from the trainer's, whatever the number of processes."""
 
 _METRIC_NAMES = {
-    "prediction": "disc_loss",
-    "penalty": "disc_grad_penalty",
-    "agent_accuracy": "disc_agent_acc",
-    "demo_accuracy": "disc_demo_acc",
+    "prediction": "losses/disc_loss",
+    "penalty": "losses/disc_grad_penalty",
+    "agent_accuracy": "losses/disc_agent_acc",
+    "demo_accuracy": "losses/disc_demo_acc",
 }
 """The original's names where it has them."""
+
+
+class NoStyle:
+    """Training without a discriminator: there is nothing to reward, to learn, to save."""
+
+    is_new = False
+
+    def __init__(self) -> None:
+        self.parts: Dict[str, Any] = {}
+
+    def reward(self) -> None:
+        """The rollout's rewards stay what they are."""
+
+    def update(self) -> Dict[str, Tensor]:
+        """No figures."""
+        return {}
+
+    def take_in(self) -> None:
+        """Nothing to learn."""
+
+    def shared_state(self) -> None:
+        """Empty."""
+
+    def own_state(self) -> None:
+        """Empty."""
+
+    def load_shared(self, state: Optional[Dict[str, Any]]) -> None:
+        """Nothing to take over."""
+
+    def load_own(self, state: Optional[Dict[str, Any]]) -> None:
+        """Nothing to take over."""
 
 
 class Style:
@@ -77,7 +108,7 @@ class Style:
         self._mean_reward = self._options.reward_scale * total / self._rollout.num_steps
 
     def update(self) -> Dict[str, Tensor]:
-        """As many gradient steps as the policy makes; returns the means of the losses and of the last rewards, on the device."""
+        """As many gradient steps as the policy makes; returns means of losses and of the last rewards, by metric name, on the device."""
         records: List[Tensor] = []
         for _ in range(self._num_steps):
             agent = torch.cat((self._drawn(self._rollout.style.flatten(0, 1)), self._drawn(self._memory)))
@@ -133,6 +164,14 @@ class Style:
         self._memory.copy_(state["memory"])
         self._has_memory, self._oldest = state["has_memory"], state["oldest"]
         self._generator.set_state(state["random"])
+
+
+AnyStyle = Union[Style, NoStyle]
+
+
+def make_style(config: Config, observer: Optional[StyleObserver], rollout: Rollout, world: World) -> AnyStyle:
+    """The discriminator of what ``observer`` sees, where there is one."""
+    return NoStyle() if observer is None else Style(config, observer, rollout, world)
 
 
 def _new_discriminator(config: Config, size: int, is_difference: bool) -> Discriminator:

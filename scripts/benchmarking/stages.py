@@ -61,7 +61,7 @@ def time_update(setting: Setting) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(setting, Path(folder), Stopwatch(setting.device, 0.0))
         trainer.collect()
-        trainer.take_in_observations()
+        trainer.take_in()
         seconds = seconds_per_call(lambda: trainer.update(trainer.advantages()), setting.device, setting.seconds)
         trainer.env.close()
     return batch_row(setting, seconds)
