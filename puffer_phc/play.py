@@ -4,7 +4,7 @@ import difflib
 import logging
 import queue
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from puffer_phc.errors import ConfigError, PhcError
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.motion.sampler import FixedSampler
 from puffer_phc.view.commands import SPEEDS, command
 from puffer_phc.view.session import CameraPlace, Frame, Recorder, Settings
 
@@ -33,8 +34,8 @@ class Episode(NamedTuple):
     is_lost: bool
 
 
-class Playlist:
-    """Which clip each row plays: all clips in turn, or one for all. Fulfils ``motion.sampler.Sampler``.
+class Playlist(FixedSampler):
+    """Which clip each row plays: all clips in turn, or one for all.
 
     In turn, row i begins with clip i and goes on to the next when its clip is over or lost. With one clip, rows begin spread over it, so
     that they differ, and start over at its beginning. A limited library is made to hold what is played; ConfigError where it can't.
@@ -43,7 +44,7 @@ class Playlist:
     def __init__(self, motions: MotionLibrary, num_envs: int, clip: Optional[str], seed: int) -> None:
         self._motions, self._num_envs = motions, num_envs
         self._generator = torch.Generator().manual_seed(seed)
-        self.shared_counts: List[Tensor] = []
+        super().__init__(torch.zeros(num_envs, dtype=torch.int64), torch.zeros(num_envs))
         self.counts = {"finished": 0, "lost": 0}
         self.ended: List[Episode] = []
         """Of the last control step."""
@@ -63,7 +64,7 @@ class Playlist:
         """Every row goes ``by`` clips on."""
         if self.clip is not None:
             self.clip = self._motions.names[(self._motions.names.index(self.clip) + by) % self._motions.num_clips]
-        self._set((self._clip_ids.cpu() + by) % self._motions.num_clips)
+        self._set((self.clip_ids.cpu() + by) % self._motions.num_clips)
 
     def shuffle(self) -> None:
         """Every row gets a clip at random; from there on, clips come in turn."""
@@ -72,20 +73,16 @@ class Playlist:
 
     def restart(self) -> None:
         """The same clips again from their beginnings, or spread as at first."""
-        self._set(self._clip_ids.cpu())
+        self._set(self.clip_ids.cpu())
 
     def _set(self, clip_ids: Tensor) -> None:
         self._have(clip_ids)
-        self._clip_ids = clip_ids.to(self._motions.device)
-        self._starts = torch.zeros(self._num_envs, device=self._motions.device)
+        self.clip_ids = clip_ids.to(self._motions.device)
+        self.start_times = torch.zeros(self._num_envs, device=self._motions.device)
         if self.clip is not None:
-            frames = self._motions.num_frames[self._clip_ids].float()
+            frames = self._motions.num_frames[self.clip_ids].float()
             rows = torch.arange(self._num_envs, device=self._motions.device)
-            self._starts = (frames * rows / self._num_envs).floor().clamp_max(frames - 2) / self._motions.fps
-
-    def draw(self) -> Tuple[Tensor, Tensor]:
-        """What every row plays from where, (N,) and (N,) s."""
-        return self._clip_ids, self._starts
+            self.start_times = (frames * rows / self._num_envs).floor().clamp_max(frames - 2) / self._motions.fps
 
     def record(self, done: Tensor, failed: Tensor, clip_ids: Tensor, times: Tensor) -> None:
         """Rows whose episode ended go on to the next clip, or back to the start of the only one."""
@@ -94,11 +91,11 @@ class Playlist:
         lost = sum(episode.is_lost for episode in self.ended)
         self.counts["lost"] += lost
         self.counts["finished"] += len(self.ended) - lost
-        self._starts = self._starts.masked_fill(done, 0.0)
+        self.start_times = self.start_times.masked_fill(done, 0.0)
         if self.clip is None:
-            left = self._clip_ids
-            self._clip_ids = torch.where(done, (left + 1) % self._motions.num_clips, left)
-            self._have(self._clip_ids)
+            left = self.clip_ids
+            self.clip_ids = torch.where(done, (left + 1) % self._motions.num_clips, left)
+            self._have(self.clip_ids)
 
     def _have(self, clip_ids: Tensor) -> None:
         """Have these clips on the device, and of the others those that follow the first of them."""
@@ -112,22 +109,6 @@ class Playlist:
             )
         following = ((needed[0] + index) % motions.num_clips for index in range(motions.num_clips))
         motions.hold(motions.fitting([*needed, *(clip for clip in following if clip not in needed)]))
-
-    def record_evaluation(self, failed_clips: Tensor) -> None:
-        """Nothing to learn."""
-
-    def update(self) -> None:
-        """Nothing to learn."""
-
-    def change_residents(self) -> None:
-        """Nothing to choose: what is played is there."""
-
-    def state_dict(self) -> Dict[str, Any]:
-        """Empty."""
-        return {}
-
-    def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Nothing to take over."""
 
 
 def _some(names: Sequence[str]) -> str:
