@@ -3,15 +3,18 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Dict
 
 import pytest
 import torch
 from variants import make_trainer, small_config
 
 from puffer_phc.config import Config, DiscriminatorConfig, EnvConfig
+from puffer_phc.errors import TrainingError
 from puffer_phc.learn.discriminator import Discriminator, discriminator_losses, style_reward
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.recovery import STEP_FACTOR, fault
 from puffer_phc.learn.rollout import Rollout
 from puffer_phc.learn.running_norm import RunningScale, moments
 from puffer_phc.learn.style import Style
@@ -151,7 +154,7 @@ def test_style_rewards_land_on_the_samples_they_belong_to() -> None:
     )
     assert alone.std() > 0.01
     torch.testing.assert_close(rollout.rewards, 0.3 * before + 0.02 * 0.8 * 1.5 * alone, rtol=1e-4, atol=1e-5)
-    assert style.update()["environment/style_reward"].item() == pytest.approx(1.5 * alone.mean().item(), rel=1e-4)
+    assert style.update(1.0)["environment/style_reward"].item() == pytest.approx(1.5 * alone.mean().item(), rel=1e-4)
 
 
 def test_without_style_weight_rewards_stay_what_they_are() -> None:
@@ -181,15 +184,45 @@ def test_a_rollout_records_the_state_that_each_action_led_to(tmp_path: Path, var
 def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
     style = make_style(Gaussians(4.0), learning_rate=0.01, grad_penalty=0.1)
     style.take_in()
-    before = style.update()
+    before = style.update(1.0)
     for _ in range(100):
         style.take_in()
-        after = style.update()
+        after = style.update(1.0)
     assert after["losses/disc_loss"] < 0.5 * before["losses/disc_loss"]
     assert after["losses/disc_agent_acc"] > 0.95 and after["losses/disc_demo_acc"] > 0.95
     real = Gaussians(4.0).demonstrations(50, torch.Generator().manual_seed(9))
     simulated = style._rollout.style.flatten(0, 1)
     assert style_reward(style.discriminator(real)).mean() > 3.0 * style_reward(style.discriminator(simulated)).mean()
+
+
+def test_a_spoilt_discriminator_is_counted_never_saved_and_taken_back(tmp_path: Path) -> None:
+    config = small_config(tmp_path, "ADD", 7, divergence_patience=1)
+    trainer = make_trainer(tmp_path, replace(config, train=replace(config.train, checkpoint_interval=1)))
+    assert isinstance(trainer.style, Style)
+    bias, skipped = trainer.style.discriminator.logit.bias, []
+    collect, report = trainer.collect, trainer._reporter.on_iteration
+
+    def spoil_once() -> None:
+        if trainer.iteration == 2 and not trainer.recovery.rollbacks:
+            bias.data.fill_(math.nan)
+            with pytest.raises(TrainingError, match="weights are not finite"):
+                trainer.save()
+        collect()
+
+    def note(step: int, metrics: Dict[str, float]) -> None:
+        skipped.append(metrics["losses/disc_skipped_steps"])
+        report(step, metrics)
+
+    trainer.collect, trainer._reporter.on_iteration = spoil_once, note
+    assert trainer.fit()
+    assert skipped[2] > 0 and sum(skipped) == skipped[2]
+    assert trainer.recovery.rollbacks == 1 and bias.isfinite().all()
+    assert trainer.style.optimizer.rate.item() == pytest.approx(STEP_FACTOR * trainer.config.discriminator.learning_rate)
+
+
+def test_a_gradient_of_the_discriminator_that_is_not_finite_is_a_fault() -> None:
+    metrics = {"losses/total_loss": 1.0, "losses/skipped_steps": 0.0, "losses/disc_skipped_steps": 3.0}
+    assert fault(metrics, 100) == "3 gradients of the discriminator were not finite and left out"
 
 
 def test_penalties_flatten_the_discriminator() -> None:
@@ -198,7 +231,7 @@ def test_penalties_flatten_the_discriminator() -> None:
         style = make_style(Gaussians(4.0), learning_rate=0.01, grad_penalty=penalty)
         for _ in range(50):
             style.take_in()
-            figures = style.update()
+            figures = style.update(1.0)
         slopes.append(float(figures["losses/disc_grad_penalty"]))
     assert slopes[1] < 0.2 * slopes[0]
 

@@ -31,13 +31,17 @@ TOTAL_ENVS, HORIZON = 4, 8
 
 
 class Silent:
-    """A reporter that drops everything."""
+    """A reporter that drops all but messages."""
+
+    def __init__(self) -> None:
+        self.messages: List[str] = []
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None: ...
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None: ...
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
     def close(self) -> None: ...
 
@@ -195,12 +199,22 @@ def test_clips_in_shards_are_trained_on_apart_and_evaluated_together(tmp_path: P
     assert 1.3 < first["scale"] <= 2.0
 
 
-def test_two_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
+def test_two_processes_go_on_bit_for_bit_and_one_goes_on_with_all_clips(tmp_path: Path) -> None:
     save_motion_file(tmp_path / "motion.npz", [swaying_clip(40 + 5 * seed, seed) for seed in range(3)])
     first, second = two_processes(resume_worker, tmp_path, "resume")
     assert first["equal"] and second["equal"]
     assert first["iteration"] == second["iteration"] == 5
     assert not torch.equal(first["times"], second["times"])
+    alone = make_trainer(World(), tmp_path, 7)
+    uniform = alone.env.sampler.probabilities.clone()
+    checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
+    load_policy(alone.policy, checkpoint, "latest.pt")
+    state = checkpoint.trainer or {}
+    assert len(state["ranks"]) == 2 and state["ranks"][0]["sampler"]["probabilities"].shape != uniform.shape
+    alone.load_state(state)
+    assert torch.equal(alone.env.sampler.probabilities, uniform)
+    assert any("samplers start anew" in line for line in alone._reporter.messages)
+    assert alone.fit() and alone.iteration == 6
 
 
 @pytest.mark.slow

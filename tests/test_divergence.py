@@ -114,13 +114,39 @@ def test_a_run_that_goes_back_goes_on_exactly_after_a_kill(tmp_path: Path) -> No
     assert torch.equal(weights(second), expected)
 
 
+def test_a_kill_among_bad_iterations_goes_on_from_before_them(tmp_path: Path) -> None:
+    options = {"checkpoint_interval": 1, "divergence_patience": 5}
+    whole = make_trainer(tmp_path, 6, **options)
+    whole.fit()
+    killed = make_trainer(tmp_path, 9, **options)
+    spoil_losses(killed, lambda call: call >= 2 * NUM_MINIBATCHES)
+    iterate = killed.iterate
+
+    def iterate_and_die() -> None:
+        iterate()
+        if killed.iteration == 5:
+            raise KeyboardInterrupt
+
+    killed.iterate = iterate_and_die
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit()
+    assert killed.recovery.bad_iterations == 3
+    second = make_trainer(tmp_path, 6, **options)
+    checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
+    load_policy(second.policy, checkpoint, "latest.pt")
+    second.load_state(checkpoint.trainer)
+    assert second.iteration == 2
+    second.fit()
+    assert torch.equal(weights(second), weights(whole))
+
+
 def test_a_run_that_is_to_stop_stops_and_keeps_its_last_checkpoint(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 20, divergence="stop", checkpoint_interval=2)
     spoil_losses(trainer, lambda call: call >= 4 * NUM_MINIBATCHES)
     with pytest.raises(TrainingError, match=r"iteration 7: 8 gradients were not finite.*3 bad iterations in a row after 0 rollbacks"):
         trainer.fit()
     checkpoint = load_checkpoint(tmp_path / "run" / "latest.pt")
-    assert checkpoint.trainer["iteration"] == 6
+    assert checkpoint.trainer["iteration"] == 4
     assert all(value.isfinite().all() for value in checkpoint.policy.values())
 
 

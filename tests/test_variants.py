@@ -145,7 +145,7 @@ def one_update(world: World, folder: Path, variant: str) -> Dict[str, Any]:
     if isinstance(trainer.style, Style):
         trainer.take_in()
         parts = [tensor.double().flatten() for tensor in trainer.style.discriminator.state_dict().values()]
-        results.update({"style": torch.cat(parts), "style_gradient": trainer.style._optimizer.gradient.clone()})
+        results.update({"style": torch.cat(parts), "style_gradient": trainer.style.optimizer.gradient.clone()})
     return results
 
 

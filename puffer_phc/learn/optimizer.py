@@ -1,7 +1,7 @@
 """Adam over one flat gradient buffer: one all-reduce, one norm, one fused step."""
 
 import copy
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -64,3 +64,15 @@ class FlatAdam:
         self._adam.load_state_dict(whole)
         self.rate = rate.fill_(state["rate"])
         self._adam.param_groups[0]["lr"] = self.rate
+
+
+def sound_means(records: Tensor) -> Tuple[Tensor, Tensor]:
+    """Means (K,) over those rows of ``records`` (M, K) whose last column, the norm of a gradient, is finite; and how many are not, ()."""
+    is_sound = records[:, -1:].isfinite()
+    means = torch.where(is_sound, records, torch.zeros_like(records)).sum(0) / is_sound.sum()
+    return means, (~is_sound).sum().float()
+
+
+def all_finite(module: nn.Module) -> bool:
+    """Whether all parameters of ``module`` are finite. Waits for the device."""
+    return all(bool(parameter.isfinite().all()) for parameter in module.parameters())

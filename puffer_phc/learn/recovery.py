@@ -33,6 +33,9 @@ def fault(metrics: Mapping[str, float], num_steps: int) -> Optional[str]:
     skipped, diverged = metrics.get("losses/skipped_steps", 0.0), metrics.get("environment/diverged", 0.0)
     if skipped > 0:
         return f"{skipped:.0f} gradients were not finite and left out"
+    skipped = metrics.get("losses/disc_skipped_steps", 0.0)
+    if skipped > 0:
+        return f"{skipped:.0f} gradients of the discriminator were not finite and left out"
     if not math.isfinite(metrics["losses/total_loss"]):
         return f"the loss is {metrics['losses/total_loss']}"
     if diverged > EXPLODED_SHARE * num_steps:
@@ -52,7 +55,7 @@ class Recovery:
         self._good: Dict[str, Any] = {}
         self._good_iteration = 0
         self.step_factor = 1.0
-        """Factor on the learning rate."""
+        """Factor on the learning rates."""
         self.rollbacks = 0
         self.bad_iterations = 0
         """In a row, up to now."""

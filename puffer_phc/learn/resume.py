@@ -17,6 +17,7 @@ ANEW = f"the optimiser starts anew: the learning rate rises over the next {WARM_
 """What is said where weights come without the optimiser that made them."""
 
 _OTHER_ROWS = "other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes"
+_OTHER_SHARDS = "clips are shared out among other processes than the checkpoint's: samplers start anew"
 
 
 class Resumable(NamedTuple):
@@ -29,6 +30,8 @@ class Resumable(NamedTuple):
     collector: Collector
     random: EnvRandom
     world: World
+    is_sharded: bool
+    """Whether every process has clips of its own, which depend on how many there are."""
 
     def state(self) -> Dict[str, Any]:
         """What is the same in every process, and under ``ranks`` what each has for itself. All processes have to call it together."""
@@ -68,6 +71,9 @@ class Resumable(NamedTuple):
         """This process's own state, or what of the first one's holds for any."""
         is_same = len(ranks) == self.world.size
         own = ranks[self.world.rank if is_same else 0]
+        if self.is_sharded and not is_same:
+            self.begin_new_episodes()
+            return [_OTHER_ROWS, _OTHER_SHARDS]
         self.env.sampler.load_state_dict(own["sampler"])
         if not (is_same and "env" in own and self.env.fits(own["env"])):
             self.begin_new_episodes()

@@ -9,7 +9,7 @@ from puffer_phc.config import Config, chosen
 from puffer_phc.env.style import StyleObserver
 from puffer_phc.learn.discriminator import Discriminator, DiscriminatorLosses, discriminator_losses, style_reward
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.optimizer import FlatAdam
+from puffer_phc.learn.optimizer import FlatAdam, all_finite, sound_means
 from puffer_phc.learn.rollout import Rollout, autocast
 from puffer_phc.learn.running_norm import moments
 
@@ -36,9 +36,13 @@ class NoStyle:
     def reward(self) -> None:
         """The rollout's rewards stay what they are."""
 
-    def update(self) -> Dict[str, Tensor]:
+    def update(self, step_factor: float) -> Dict[str, Tensor]:
         """No figures."""
         return {}
+
+    def is_finite(self) -> bool:
+        """There are no weights that are not."""
+        return True
 
     def take_in(self) -> None:
         """Nothing to learn."""
@@ -68,8 +72,7 @@ class Style:
         device = rollout.style.device
         size = rollout.style.shape[-1]
         self.discriminator = _new_discriminator(config, size, observer.is_difference).to(device)
-        self._optimizer = FlatAdam(self.discriminator, config.train.adam_eps, config.train.max_grad_norm, world)
-        self._optimizer.rate.fill_(chosen(options.learning_rate))
+        self.optimizer = FlatAdam(self.discriminator, config.train.adam_eps, config.train.max_grad_norm, world)
         self._batch_size = chosen(options.batch_size)
         self._reward_scale = (1.0 - config.train.gamma) * options.reward_scale * chosen(options.style_weight)
         self._task_weight = chosen(options.task_weight)
@@ -90,7 +93,7 @@ class Style:
     @property
     def parts(self) -> Dict[str, Any]:
         """What has to go back together where training went wrong, by name."""
-        return {"discriminator": self.discriminator, "discriminator_optimizer": self._optimizer}
+        return {"discriminator": self.discriminator, "discriminator_optimizer": self.optimizer}
 
     @torch.no_grad()
     def reward(self) -> None:
@@ -107,20 +110,29 @@ class Style:
             total += style.mean()
         self._mean_reward = self._options.reward_scale * total / self._rollout.num_steps
 
-    def update(self) -> Dict[str, Tensor]:
-        """As many gradient steps as the policy makes; returns means of losses and of the last rewards, by metric name, on the device."""
+    def update(self, step_factor: float) -> Dict[str, Tensor]:
+        """As many gradient steps as the policy makes, with ``step_factor`` of the rate; returns figures () by metric name, on the device.
+
+        They are means over the steps of finite gradient, the number of the others, and the mean of the last rewards.
+        """
+        self.optimizer.rate.fill_(chosen(self._options.learning_rate) * step_factor)
         records: List[Tensor] = []
         for _ in range(self._num_steps):
             agent = torch.cat((self._drawn(self._rollout.style.flatten(0, 1)), self._drawn(self._memory)))
             demonstrations = self._observer.demonstrations(self._batch_size, self._generator)
             with autocast(self._precision, agent.device):
                 losses = self._losses(self.discriminator, agent, demonstrations, self._observer.is_difference, self._options)
-            self._optimizer.backward(losses.total)
-            self._optimizer.step()
-            records.append(torch.stack(losses[1:]).detach())
-        means = self._world.mean_(torch.cat((torch.stack(records).mean(0), self._mean_reward.unsqueeze(0))))
+            self.optimizer.backward(losses.total)
+            norm = self.optimizer.step()
+            records.append(torch.stack((*losses[1:], norm)).detach())
+        means, skipped = sound_means(torch.stack(records))
+        means = self._world.mean_(torch.cat((means[:-1], self._mean_reward.unsqueeze(0))))
         names = [_METRIC_NAMES[name] for name in DiscriminatorLosses._fields[1:]]
-        return dict(zip((*names, "environment/style_reward"), means))
+        return {**dict(zip((*names, "environment/style_reward"), means)), "losses/disc_skipped_steps": skipped}
+
+    def is_finite(self) -> bool:
+        """Whether all weights are. Waits for the device."""
+        return all_finite(self.discriminator)
 
     @torch.no_grad()
     def take_in(self) -> None:
@@ -145,7 +157,7 @@ class Style:
 
     def shared_state(self) -> Dict[str, Any]:
         """What is the same in every process."""
-        return {"discriminator": self.discriminator.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def own_state(self) -> Dict[str, Any]:
         """What each process has for itself."""
@@ -157,7 +169,7 @@ class Style:
         if state is None:
             raise ValueError("the run had no discriminator")
         self.discriminator.load_state_dict(state["discriminator"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def load_own(self, state: Dict[str, Any]) -> None:
         """Take up ``own_state``."""

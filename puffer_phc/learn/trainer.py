@@ -14,6 +14,7 @@ from puffer_phc.errors import CheckpointError, TrainingError
 from puffer_phc.evaluate.evaluation import Policy
 from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
 from puffer_phc.learn.distributed import World
+from puffer_phc.learn.optimizer import all_finite
 from puffer_phc.learn.origin import origin
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.ppo import gae
@@ -61,7 +62,7 @@ class Trainer:
         self.updater = Updater(options, policy, self.rollout, world)
         parts = {"policy": policy, "optimizer": self.updater.optimizer, **self.style.parts}
         self.recovery = Recovery(parts, options.divergence_patience, options.divergence == "rollback")
-        self._resumable = Resumable(self.updater, self.style, self.recovery, env, self.collector, random, world)
+        self._resumable = Resumable(self.updater, self.style, self.recovery, env, self.collector, random, world, options.shard_clips)
         self._stop = StopRequest(world)
         self._origin = origin()
         self.iteration, self.global_step, self._evaluation_due = 0, 0, False
@@ -69,7 +70,7 @@ class Trainer:
     def fit(self) -> bool:
         """Train until ``total_timesteps``, or to the end of the iteration in which ``stop`` is called; then save.
 
-        Returns whether all was done.
+        Returns whether all was done. No checkpoint on the way is written after a bad iteration: what a kill leaves is good to go on from.
 
         Raises TrainingError, and leaves the last checkpoint as it is, where training went wrong and was not to go back or went back
         too often.
@@ -89,7 +90,7 @@ class Trainer:
             if self._evaluation_due and not stopped:
                 self._run_evaluation()
                 stopped = self._stop.is_agreed()
-            if due(self.iteration, chosen(self._options.checkpoint_interval)):
+            if due(self.iteration, chosen(self._options.checkpoint_interval)) and self.recovery.bad_iterations == 0:
                 self.recovery.keep(self.iteration)
                 self.try_to_save()
         self.save()
@@ -149,7 +150,7 @@ class Trainer:
     def update(self, advantages: Tensor) -> Dict[str, Tensor]:
         """Let the policy, by ``advantages`` (T, N), and the discriminator learn from the rollout; returns figures, on the device."""
         figures = self.updater.update(advantages, self.iteration, self.recovery.step_factor)
-        return {**figures, **self.style.update()}
+        return {**figures, **self.style.update(self.recovery.step_factor)}
 
     def take_in(self) -> None:
         """Let normalisers, memories and the sampler, which stand still in between, learn from the rollouts of all processes."""
@@ -223,7 +224,7 @@ class Trainer:
 
         Raises TrainingError, and leaves the last checkpoint as it is, where the weights are not finite.
         """
-        if not all(bool(parameter.isfinite().all()) for parameter in self.policy.parameters()):
+        if not (all_finite(self.policy) and self.style.is_finite()):
             raise TrainingError(f"the weights are not finite after iteration {self.iteration} and are not saved")
         checkpoint = self.checkpoint()
         if self._world.is_main:

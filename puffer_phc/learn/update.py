@@ -8,7 +8,7 @@ from torch import Tensor
 from puffer_phc.config import TrainConfig, chosen
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.learning_rate import LearningRate
-from puffer_phc.learn.optimizer import FlatAdam
+from puffer_phc.learn.optimizer import FlatAdam, sound_means
 from puffer_phc.learn.policy import PHCPolicy, bound_loss, entropy, log_prob
 from puffer_phc.learn.ppo import Losses, LossWeights, explained_variance, mean_and_deviation, normalized, ppo_losses
 from puffer_phc.learn.rollout import Rollout, autocast
@@ -51,7 +51,7 @@ class Updater:
         records = [self._step(segments, normed, returns) for segments in self._minibatches()]
         figures = self._means(torch.stack(records))
         self.rate.adapt(figures["losses/approx_kl"])
-        figures["losses/explained_variance"] = explained_variance(self._rollout.values, returns)
+        figures["losses/explained_variance"] = self._world.mean_(explained_variance(self._rollout.values, returns))
         figures["0verview/learning_rate"] = self.optimizer.rate.clone()
         return figures
 
@@ -78,10 +78,10 @@ class Updater:
 
     def _means(self, records: Tensor) -> Dict[str, Tensor]:
         """Losses and gradient norms by name, means over the rows of ``records`` (M, L + 1) of finite gradient, and how many had none."""
-        is_sound = records[:, -1:].isfinite()
-        means = self._world.mean_(torch.where(is_sound, records, torch.zeros_like(records)).sum(0) / is_sound.sum())
+        means, skipped = sound_means(records)
+        means = self._world.mean_(means)
         figures = {f"losses/{_METRIC_NAMES.get(name, name)}": mean for name, mean in zip((*Losses._fields, "grad_norm"), means)}
-        return {**figures, "losses/skipped_steps": (~is_sound).sum().float()}
+        return {**figures, "losses/skipped_steps": skipped}
 
     def minibatch_losses(self, segments: Tensor, advantages: Tensor, returns: Tensor) -> Losses:
         """Losses of the steps of ``segments`` (S,); ``advantages`` and ``returns`` (T, N) are of the whole rollout.
