@@ -11,6 +11,7 @@ from torch import Tensor
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
+from puffer_phc.env.style import StyleObserver
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import Sampler
 
@@ -143,6 +144,11 @@ class PufferImitation(PufferEnv):
     def motions(self) -> MotionLibrary:
         """The clips that are imitated."""
         return self.env.motions
+
+    @property
+    def style(self) -> Optional[StyleObserver]:
+        """What shows the humanoids to a discriminator, where there is one."""
+        return self.env.style
 
     def _device_buffers(self) -> Dict[str, Tensor]:
         result = self.env.result

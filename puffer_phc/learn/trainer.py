@@ -58,7 +58,7 @@ class Trainer:
         random = EnvRandom(options.seed + 1, num_envs, device, world.rank * num_envs, world.size * num_envs)
         self.rollout = Rollout(self._batch_size // num_envs, num_envs, options.bptt_horizon, policy, env.style_observations.shape[-1])
         self.collector = Collector(env, policy, self.rollout, random, options.precision, bool(options.compile))
-        self.style = make_style(config, env.env.style, self.rollout, world)
+        self.style = make_style(config, env.style, self.rollout, world)
         self.updater = Updater(options, policy, self.rollout, world)
         parts = {"policy": policy, "optimizer": self.updater.optimizer, **self.style.parts}
         self.recovery = Recovery(parts, options.divergence_patience, options.divergence == "rollback")

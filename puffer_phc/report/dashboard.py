@@ -22,7 +22,13 @@ _SECONDS_BETWEEN_LINES = 10.0
 _IN_THE_BAR = ("performance/uptime", "performance/remaining", "performance/eval_time", "performance/train_time")
 """Figures that stand beside the progress bar already, and sums of others."""
 
-_WHAT_GOES_WRONG = ("losses/skipped_steps", "environment/diverged", "environment/contact_overflows", "environment/constraint_overflows")
+_WHAT_GOES_WRONG = (
+    "losses/skipped_steps",
+    "losses/disc_skipped_steps",
+    "environment/diverged",
+    "environment/contact_overflows",
+    "environment/constraint_overflows",
+)
 """Counts that are worth a place in a plain line where they are not zero."""
 
 Clock = Callable[[], float]
