@@ -156,5 +156,5 @@ def _exported(actor: Actor, arguments: Tuple[Tensor, ...], inputs: List[str], ou
         logging.getLogger("torch.onnx").setLevel(level)
     stream = io.BytesIO()
     assert program is not None
-    program.save(stream)
+    program.save(stream)  # pyright: ignore[reportArgumentType] (its types name paths only)
     return onnx.load_from_string(stream.getvalue())

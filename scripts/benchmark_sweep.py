@@ -124,7 +124,7 @@ class OptunaSearch:
     """A sampler of Optuna, with its default settings, behind our protocol."""
 
     def __init__(self, space: Space, method: str, seed: int) -> None:
-        import optuna
+        import optuna  # pyright: ignore[reportMissingImports] (of the tests' extra)
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         samplers = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}

@@ -20,7 +20,7 @@ from typing import Callable, Dict, Iterator, List, Tuple
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.append(str(REPOSITORY / "tests"))
 
-from browser import Browser  # noqa: E402 (the tests' own)
+from browser import Browser  # noqa: E402 # pyright: ignore[reportMissingImports] (the tests' own)
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 WIDTH, HEIGHT = 1280, 860
