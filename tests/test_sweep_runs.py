@@ -218,18 +218,20 @@ def test_a_process_is_told_from_another_with_its_id():
     assert not is_running(None)
 
 
-def test_a_score_is_a_finite_figure_with_the_seconds_before_it(tmp_path):
+def test_a_score_is_a_finite_figure_with_the_seconds_of_training_before_it(tmp_path):
     path = tmp_path / "metrics.jsonl"
     figures = [
-        {"step": 1, "performance/uptime": 10.0},
+        {"step": 1, "performance/uptime": 30.0},
         {"step": 1, "eval/x": 0.5},
-        {"step": 2, "performance/uptime": 20.0},
+        {"step": 2, "performance/uptime": 32.0},
         {"step": 3, "eval/x": None},
-        {"step": 4, "performance/uptime": 29.0},
+        {"step": 4, "performance/uptime": 36.0},
         {"step": 4, "eval/x": 0.75},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in figures) + '{"step": 5, "eval/x": 1')
-    assert read_points(path, "eval/x") == [Point(1, 0.5, 10.0), Point(4, 0.75, 29.0)]
+    assert read_points(path, "eval/x") == [Point(1, 0.5, 30.0), Point(4, 0.75, 8.0)], (
+        "2 s a step, compiling left out where that can be known"
+    )
     assert read_points(tmp_path / "none.jsonl", "eval/x") == []
 
 

@@ -1,6 +1,7 @@
 """Swept options: there and back through the unit cube, rounding, and every wrong range refused by name before a run."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from puffer_phc.options import parse_options
 from puffer_phc.sweep.space import POWER_OF_TWO, Choice, Numeric, Space, parameter_from
 from puffer_phc.sweep_mode import read_space
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 NUMBERS = {
     "uniform": Numeric("a", "uniform", -2.0, 6.0),
     "int_uniform": Numeric("a", "int_uniform", 1, 6, rounding=1),
@@ -145,6 +147,7 @@ def test_nothing_to_sweep_is_said(tmp_path):
         space_of(tmp_path, "[sweep]\nruns = 3\n")
 
 
-def test_the_shipped_ranges_are_usable():
-    space = read_space(parse_options([]))
+@pytest.mark.parametrize("path", ["config.ini", "docs/sweep_samples.ini"])
+def test_the_shipped_ranges_are_usable(path):
+    space = read_space(parse_options(["--config", str(REPOSITORY / path)]))
     assert {"train.learning_rate", "train.total_timesteps"} <= {parameter.name for parameter in space.parameters}

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 METRICS = {
     "eval/survival_strict": "maximize",
@@ -31,19 +31,28 @@ class Point(NamedTuple):
     value: float
     """Of the metric."""
     seconds: float
-    """Of training before it; starting up is left out."""
+    """Of training before it, as if the first iteration, which starts up and compiles, had taken as long as the others."""
 
 
 def read_points(path: Path, metric: str) -> List[Point]:
     """The evaluations in a run's metrics file, in order; those whose metric is not finite, and a line under way, are left out."""
     points: List[Point] = []
-    seconds = 0.0
+    times: List[Tuple[int, float]] = []
     for line in _lines(path):
-        seconds = line.get(_UPTIME) or seconds
+        if line.get(_UPTIME) is not None:
+            times.append((int(line["step"]), float(line[_UPTIME])))
         value = line.get(metric)
         if value is not None and math.isfinite(value):
-            points.append(Point(int(line["step"]), float(value), float(seconds)))
+            points.append(Point(int(line["step"]), float(value), _seconds(times)))
     return points
+
+
+def _seconds(times: List[Tuple[int, float]]) -> float:
+    """Training time until the last of ``times`` (steps, s since the start), whose first is when the first iteration ended."""
+    if not times:
+        return 0.0
+    (first_step, first), (step, last) = times[0], times[-1]
+    return (last - first) * step / (step - first_step) if step > first_step else last
 
 
 def _lines(path: Path) -> List[Dict[str, Any]]:
