@@ -61,6 +61,8 @@ _NOT_SWEPT = (
     "train.watch_port",
 )
 """Options that the sweep itself sets, or that change nothing."""
+_OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun says to this process and not to a training."""
 _PAGE_SECONDS = 20.0
 """Between two pages, where runs end faster."""
 
@@ -214,7 +216,7 @@ class TrainingLauncher:
 
     def environment(self, device: Optional[str]) -> Dict[str, str]:
         """This process's variables, with ``device`` alone visible."""
-        environment = dict(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         if not is_installed():

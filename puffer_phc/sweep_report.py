@@ -44,7 +44,7 @@ def summary_table(runs: Sequence[Run], space: Space, options: SweepConfig) -> Ta
     failed = sum(run.outcome == FAILED for run in runs)
     table = Table(title=f"{options.name}: front of {len(results.runs)} runs with a score, {failed} failed")
     for heading in ("run", options.metric, _COST_LABEL, *(parameter.name for parameter in space.parameters)):
-        table.add_column(heading, justify="right")
+        table.add_column(heading.rpartition(".")[2], justify="right", overflow="fold")
     for row in results.front:
         run = results.runs[row]
         values = (_shown(run.params[parameter.name]) for parameter in space.parameters)

@@ -18,7 +18,7 @@ from puffer_phc.sweep.journal import FAILED, FINISHED, JOURNAL, STOPPED, TIMED_O
 from puffer_phc.sweep.processes import FolderLock, born, is_running
 from puffer_phc.sweep.results import STEPS as STEPS_OPTION
 from puffer_phc.sweep.results import is_bad, observations_of
-from puffer_phc.sweep.scores import Point, read_points
+from puffer_phc.sweep.scores import MetricsReader, Point
 
 TESTS = Path(__file__).resolve().parent
 POSIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed processes are forked")
@@ -229,10 +229,16 @@ def test_a_score_is_a_finite_figure_with_the_seconds_of_training_before_it(tmp_p
         {"step": 4, "eval/x": 0.75},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in figures) + '{"step": 5, "eval/x": 1')
-    assert read_points(path, "eval/x") == [Point(1, 0.5, 30.0), Point(4, 0.75, 8.0)], (
-        "2 s a step, compiling left out where that can be known"
-    )
-    assert read_points(tmp_path / "none.jsonl", "eval/x") == []
+    reader = MetricsReader("eval/x")
+    assert reader.read(tmp_path / "none.jsonl") == []
+    points = [Point(1, 0.5, 30.0), Point(4, 0.75, 8.0)]
+    assert reader.read(path) == reader.read(path) == points, "2 s a step, compiling left out where that can be known"
+    with path.open("a") as file:
+        file.write('.5}\n{"step": 6, "performance/uptime": 40.0}\n{"step": 6, "eval/x": 2.0}\n')
+    assert reader.read(path) == [*points, Point(5, 1.5, 8.0), Point(6, 2.0, 12.0)]
+    (tmp_path / "new").write_text("".join(json.dumps(line) + "\n" for line in figures[:2]))
+    (tmp_path / "new").replace(path)
+    assert reader.read(path) == points[:1], "a training that goes on has dropped lines"
 
 
 def test_evaluations_in_the_middle_are_results_of_shorter_runs():

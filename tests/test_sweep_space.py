@@ -58,6 +58,7 @@ def test_values_with_an_order_share_an_axis_and_others_do_not():
     assert named.encode("uniform") == [0.0, 1.0, 0.0]
     assert named.decode([0.2, 0.1, 0.9]) is None
     assert not Choice("c", (True, False)).is_ordered
+    assert ordered.encode(48) == [0.75], "as of a run that ended between two lengths"
 
 
 def test_a_space_puts_options_side_by_side():

@@ -10,12 +10,12 @@ from puffer_phc.sweep.journal import FAILED, FINISHED, STOPPED, TIMED_OUT, Journ
 from puffer_phc.sweep.processes import Job, end_orphan
 from puffer_phc.sweep.protocol import Params, Search
 from puffer_phc.sweep.results import final_point, is_bad, observations_of
-from puffer_phc.sweep.scores import read_points
+from puffer_phc.sweep.scores import MetricsReader
 
 logger = logging.getLogger(__name__)
 
 LOG = "log.txt"
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.5
 _INTERRUPTED_CODES = (130, 143)
 """Of a training that somebody else has ended: not its options' fault."""
 
@@ -66,6 +66,7 @@ class _Active:
     run: Run
     job: Job
     folder: Path
+    metrics: MetricsReader
     ending: Optional[str] = None
     """Why it was asked to end: an outcome, or an empty text because the sweep ends."""
 
@@ -91,6 +92,7 @@ class Sweep:
         self._rules, self._devices, self._on_end = rules, list(devices), on_end
         self._active: Dict[int, _Active] = {}
         self._told: Dict[int, int] = {}
+        self._total_steps: Dict[int, Optional[int]] = {}
         self._stop_requested = False
         for run in journal.runs:
             self._tell(run)
@@ -136,7 +138,7 @@ class Sweep:
         device = self._devices[slot]
         job = Job(self._launcher.command(run.params, folder), self._launcher.environment(device), base / LOG)
         self._journal.started(run, {**job.identity, "folder": folder.name})
-        self._active[slot] = _Active(run, job, folder)
+        self._active[slot] = _Active(run, job, folder, MetricsReader(self._rules.metric))
         words = " ".join(f"{name}={_shown(value)}" for name, value in run.params.items())
         logger.info("run %d%s: %s", run.number, f" on {device}" if device is not None else "", words)
 
@@ -161,14 +163,14 @@ class Sweep:
                 active.ending = STOPPED
 
     def _is_to_be_stopped(self, run: Run) -> bool:
-        total, last = self._launcher.total_steps(run.params), final_point(run)
+        total, last = self._steps_of(run), final_point(run)
         is_at_its_end = last is not None and total is not None and last.step >= total
         return not is_at_its_end and is_bad(run, self._journal.runs, self._rules.sign, self._rules.stop_share)
 
     def _read(self, active: _Active) -> None:
         """Take in the evaluations that are new in the run's metrics file."""
         run = active.run
-        for point in read_points(self._launcher.metrics(active.folder), self._rules.metric):
+        for point in active.metrics.read(self._launcher.metrics(active.folder)):
             if not run.points or point.step > run.points[-1].step:
                 self._journal.observed(run, point)
         self._tell(run)
@@ -198,10 +200,15 @@ class Sweep:
 
     def _tell(self, run: Run) -> None:
         """Pass on to the search what it has not been told of ``run``."""
-        observations = observations_of(run, self._rules.sign, self._launcher.total_steps(run.params))
+        observations = observations_of(run, self._rules.sign, self._steps_of(run))
         for observation in observations[self._told.get(run.number, 0) :]:
             self._search.observe(*observation)
         self._told[run.number] = len(observations)
+
+    def _steps_of(self, run: Run) -> Optional[int]:
+        if run.number not in self._total_steps:
+            self._total_steps[run.number] = self._launcher.total_steps(run.params)
+        return self._total_steps[run.number]
 
     def _end_all(self) -> None:
         for active in self._active.values():

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -163,11 +164,10 @@ class Choice:
         return None if self.centre is None else self.encode(self.centre)
 
     def encode(self, value: Any) -> List[float]:
-        """Coordinates of ``value``."""
-        index = self.values.index(value)
+        """Coordinates of ``value``; a number between ordered ones lies between them: a run that ended early has such a length."""
         if self.is_ordered:
-            return [index / (len(self.values) - 1)]
-        return [float(index == other) for other in range(len(self.values))]
+            return [float(np.interp(value, self.values, range(len(self.values)))) / (len(self.values) - 1)]
+        return [float(value == other) for other in self.values]
 
     def decode(self, coordinates: Sequence[float]) -> Any:
         """The value nearest to ``coordinates``."""
