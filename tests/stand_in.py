@@ -25,6 +25,15 @@ def use_stand_in():
     return sys.modules["isaacgym.gymapi"]
 
 
+def forget_stand_in():
+    """Take it, and what was imported with it, out of this process: where no Isaac Gym is, the backend has to be missing."""
+    if str(FOLDER) in sys.path:
+        sys.path.remove(str(FOLDER))
+    for name in list(sys.modules):
+        if name.split(".")[0] == "isaacgym" or name.startswith("puffer_phc.sim.isaac_"):
+            del sys.modules[name]
+
+
 def environment(*folders):
     """The environment of a process that finds the package, the stand-in, and ``folders`` before them."""
     path = [*map(str, folders), str(FOLDER), str(FOLDER.parent.parent)]

@@ -100,7 +100,7 @@ def test_an_oracle_is_perfect_with_fewer_and_with_more_environments_than_clips(n
     assert result.names == tuple(f"clip_{index}" for index in range(5))
     assert result.frames.tolist() == [length - 1 for length in LENGTHS]
     summary = result.summary()
-    for meaning in ("eval/success_rate", "eval/success_rate_relaxed", "eval/success_rate_strict"):
+    for meaning in ("eval/success_rate", "eval/success_rate_relaxed", "eval/success_rate_strict", "eval/survival_strict"):
         assert summary.pop(meaning) == 1.0
     assert len(summary) == 7
     assert all(0.0 <= millimetres < 0.01 for millimetres in summary.values()), summary

@@ -41,9 +41,10 @@ def test_summary_file_has_the_originals_keys_and_both_meanings_of_success(tmp_pa
     assert files.summary == tmp_path / "eval_summary_0307_1504.json"
     summary = json.loads(files.summary.read_text())
     originals = {"success_rate", "mpjpe_all", "mpjpe_succ", "accel_dist", "vel_dist", "mpjpel_succ", "mpjpe_pa", "mpjpel_all"}
-    assert set(summary) == {f"eval/{key}" for key in originals | {"success_rate_strict", "success_rate_relaxed"}}
+    assert set(summary) == {f"eval/{key}" for key in originals | {"success_rate_strict", "success_rate_relaxed", "survival_strict"}}
     assert summary["eval/success_rate"] == summary["eval/success_rate_relaxed"] == 0.5
     assert summary["eval/success_rate_strict"] == 0.25
+    assert summary["eval/survival_strict"] == pytest.approx(_result().strict_survival.mean().item())
     assert summary["eval/mpjpe_succ"] == pytest.approx(1500 / 90)
     assert summary["eval/mpjpe_all"] == pytest.approx(6000 / 135)
 
