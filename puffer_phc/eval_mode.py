@@ -7,17 +7,16 @@ from typing import Dict, List, Optional
 
 from puffer_phc import build
 from puffer_phc.config import Config
-from puffer_phc.errors import ConfigError, PhcError
+from puffer_phc.errors import PhcError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
-from puffer_phc.evaluate.tables import read_motions, worst_first, write_motions
+from puffer_phc.evaluate.tables import read_motions, worst_first, write_motions, write_output
 from puffer_phc.evaluate.trace import Trace, record
-from puffer_phc.files import whole_file
 from puffer_phc.learn.checkpoint import load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.origin import origin
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.options import assemble, checkpoint_values, dotted
+from puffer_phc.options import with_policy_of
 from puffer_phc.report.several import Several
 from puffer_phc.resolve import resolve
 
@@ -33,7 +32,7 @@ def second_result(config: Config, motions: MotionLibrary, world: World) -> Optio
     if path.suffix == ".tsv":
         return read_motions(path, _NO_RATE)
     checkpoint = load_checkpoint(path)
-    own = resolve(assemble({**dotted(config), **checkpoint_values(checkpoint.config)}).sections(), motions.device)
+    own = resolve(with_policy_of(config, checkpoint.config), motions.device)
     evaluator = build.Evaluator(own, motions, world)
     policy = build.make_policy(own, evaluator.observation_size, evaluator.action_size, motions.device)
     build.restore_policy(policy, checkpoint, path)
@@ -100,11 +99,7 @@ def write_report(
 
     compared = Compared(_title(Path(str(config.eval.compare))), other) if other is not None else None
     content = evaluation_report(Subject(_title(checkpoint), _facts(config, checkpoint), result, traces, compared))
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"'{path}' cannot be written: {error.strerror or error}") from error
+    write_output(path, lambda stream: stream.write(content))
     return path
 
 

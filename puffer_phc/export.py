@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from puffer_phc import build
-from puffer_phc.config import Config
+from puffer_phc.config import Config, TrainConfig
 from puffer_phc.env.actions import ActionMap
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import whole_file
@@ -20,7 +20,7 @@ from puffer_phc.humanoid.mjcf import build_mjcf
 from puffer_phc.humanoid.skeleton import BODY_NAMES
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
-from puffer_phc.options import assemble, checkpoint_values, dotted
+from puffer_phc.options import with_policy_of
 from puffer_phc.resolve import resolve
 from puffer_phc.sim.pd import pd_gains
 
@@ -58,7 +58,7 @@ class Actor(nn.Module):
 
 def checkpoint_config(checkpoint: Checkpoint) -> Config:
     """The options that the checkpoint's policy was trained with, and the defaults for all else."""
-    return resolve(assemble({**dotted(Config()), **checkpoint_values(checkpoint.config), "train.device": "cpu"}).sections(), _CPU)
+    return resolve(with_policy_of(Config(train=TrainConfig(device="cpu")), checkpoint.config), _CPU)
 
 
 def make_actor(checkpoint: Checkpoint, path: Path) -> Actor:

@@ -79,15 +79,20 @@ class Session(NamedTuple):
 
 def open_session(arguments: Parsed) -> Session:
     """Choose the device and settle automatic values, before anything expensive."""
-    device = choose_device(arguments.sections())
+    return settle(arguments.sections(), arguments.checkpoint)
+
+
+def settle(options: Config, checkpoint: Optional[Checkpoint] = None) -> Session:
+    """Join the other processes, if there are any, each on a device of its own, and settle the automatic values of ``options``."""
+    device = choose_device(options)
     world = World.from_environment(device.type)
     if device.type == "cuda" and world.size > 1:
         device = torch.device("cuda", world.local_rank)
-    config = resolve(arguments.sections(), device)
+    config = resolve(options, device)
     if config.train.deterministic:
         be_deterministic()
     set_products(config.train.precision)
-    return Session(with_equal_limits(config, world), device, world, arguments.checkpoint)
+    return Session(with_equal_limits(config, world), device, world, checkpoint)
 
 
 def with_equal_limits(config: Config, world: World) -> Config:

@@ -332,6 +332,11 @@ def checkpoint_values(saved: Mapping[str, Mapping[str, Any]], whole: bool = Fals
     return values
 
 
+def with_policy_of(config: Config, saved: Mapping[str, Mapping[str, Any]]) -> Config:
+    """``config`` with what the options ``saved`` in a checkpoint say about its policy."""
+    return assemble({**dotted(config), **checkpoint_values(saved)}).sections()
+
+
 def assemble(values: Mapping[str, Any]) -> Arguments:
     """The dataclasses that ``values`` (by dotted name) fill; their own checks raise ConfigError."""
     sections = {}

@@ -102,12 +102,11 @@ class Stage:
         from puffer_phc.learn.checkpoint import load_checkpoint
         from puffer_phc.motion.file import load_motion_file
         from puffer_phc.motion.mirror import with_mirrored
-        from puffer_phc.options import assemble
+        from puffer_phc.options import assemble, checkpoint_values
         from puffer_phc.view.outline import Outline
 
         saved = load_checkpoint(policy_path).config
-        values = {f"{section}.{name}": value for section, options in saved.items() for name, value in options.items()}
-        config = assemble({name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}).sections()
+        config = assemble(checkpoint_values(saved, whole=True)).sections()
         self._config = replace(config, env=replace(config.env, backend="mujoco_cpu", num_envs=1, max_resident_frames=0))
         clips = load_motion_file(config.env.motion_file)
         self._clips = {clip.name: clip for clip in (with_mirrored(clips) if config.env.mirror_motions else clips)}

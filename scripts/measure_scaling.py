@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Optional
 
 import torch
 import tyro
+from benchmarking.clock import SilentReporter, wait
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
@@ -28,9 +29,8 @@ from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.rollout import set_products
 from puffer_phc.learn.trainer import Trainer
-from puffer_phc.resolve import choose_device, resolve
+from puffer_phc.main import settle
 from puffer_phc.resources import resource_root
 
 WARM_UP_ITERATIONS = 6
@@ -57,7 +57,7 @@ class Options:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-class Timer:
+class Timer(SilentReporter):
     """A reporter that notes when iterations end, and profiles the last ones."""
 
     def __init__(self, device: torch.device, iterations: int) -> None:
@@ -69,8 +69,7 @@ class Timer:
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Note the time; start the profiler where its turn has come."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait(self._device)
         self._count += 1
         self._ends[self._count] = time.perf_counter()
         if self._count == self._last:
@@ -89,25 +88,10 @@ class Timer:
         microseconds = sum(event.device_time_total if self._device.type == "cuda" else event.cpu_time_total for event in spans)
         return 1e-6 * microseconds / (self._ends[self._last + PROFILED_ITERATIONS] - self._ends[self._last])
 
-    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
-        """Nothing is evaluated here."""
-
-    def message(self, text: str) -> None:
-        """Nothing to say."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
 
 def measure(options: Options) -> Optional[Row]:
     """Figures of one run in the first process, None in the others."""
-    config = Config(env=options.env, policy=options.policy, train=options.train)
-    device = choose_device(config)
-    world = World.from_environment(device.type)
-    if device.type == "cuda" and world.size > 1:
-        device = torch.device("cuda", world.local_rank)
-    config = resolve(config, device)
-    set_products(config.train.precision)
+    config, device, world, _ = settle(Config(env=options.env, policy=options.policy, train=options.train))
     batch = (config.train.batch_size or 1) * world.size
     total = batch * (WARM_UP_ITERATIONS + options.iterations + PROFILED_ITERATIONS + 1)
     config = replace(config, train=replace(config.train, total_timesteps=total, eval_interval=0, checkpoint_interval=0))

@@ -32,7 +32,7 @@ from puffer_phc.command_line import run_main
 from puffer_phc.converting import collect
 from puffer_phc.errors import ConfigError, MotionFileError
 from puffer_phc.evaluate.tables import check_folder, write_results
-from puffer_phc.files import whole_file
+from puffer_phc.files import write_whole
 from puffer_phc.main import evaluated, say
 from puffer_phc.motion.conversion import Converted, Dropped
 from puffer_phc.motion.convert import SLOW_CMU_SUBJECTS, Options, Source, convert, find_sources, index_rows
@@ -404,9 +404,7 @@ def publish_section(path: Path, section: str, figures: Results) -> None:
         ["git", "describe", "--always", "--dirty"], cwd=str(resource_root()), capture_output=True, text=True, check=False
     )
     stamp = {"date": date.today().isoformat(), "commit": described.stdout.strip()}
-    with whole_file(path) as temporary:
-        text = json.dumps({**read_results(path), section: {**stamp, **figures}}, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, json.dumps({**read_results(path), section: {**stamp, **figures}}, indent=2, ensure_ascii=False) + "\n")
     say(f"noted in {path}")
 
 

@@ -72,6 +72,13 @@ def test_a_full_disk_at_the_end_is_one_error(tmp_path: Path, monkeypatch: pytest
     assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 2
 
 
+def short_run(folder: Path) -> List[str]:
+    """The command line of a tiny training on a motion file in ``folder``, its runs beside that."""
+    save_motion_file(folder / "motion.npz", [swaying_clip(40)])
+    words = ["-m", str(folder / "motion.npz"), "--train.data_dir", str(folder / "runs"), "--train.total_timesteps", "320"]
+    return [*TINY.split(), *words]
+
+
 def run(words: List[str], size: int, output: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LIMITED.format(size=size), *words]
@@ -81,16 +88,7 @@ def run(words: List[str], size: int, output: Any = subprocess.PIPE) -> "subproce
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of file sizes")
 def test_a_checkpoint_that_finds_no_room_half_way_leaves_the_old_one_whole(tmp_path: Path) -> None:
     """A real write that fails in the middle, in torch's own writer; the same command with room goes on from the checkpoint before."""
-    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40)])
-    words = [
-        *TINY.split(),
-        "-m",
-        str(tmp_path / "motion.npz"),
-        "--train.data_dir",
-        str(tmp_path / "runs"),
-        "--train.total_timesteps",
-        "320",
-    ]
+    words = short_run(tmp_path)
     assert run(words, size=10**9).returncode == 0
     (folder,) = (tmp_path / "runs").iterdir()
     before = load_checkpoint(folder / "latest.pt").trainer["global_step"]
@@ -111,16 +109,7 @@ def test_a_checkpoint_that_finds_no_room_half_way_leaves_the_old_one_whole(tmp_p
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 def test_output_that_finds_no_room_does_not_stop_training(tmp_path: Path) -> None:
-    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40)])
-    words = [
-        *TINY.split(),
-        "-m",
-        str(tmp_path / "motion.npz"),
-        "--train.data_dir",
-        str(tmp_path / "runs"),
-        "--train.total_timesteps",
-        "320",
-    ]
+    words = short_run(tmp_path)
     with Path("/dev/full").open("w") as nowhere:
         done = run(words, size=10**9, output=nowhere)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from browser import Browser, find_chromium
 from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_library
 
@@ -131,15 +130,6 @@ def test_where_nothing_can_be_drawn_the_page_says_so(traces, monkeypatch):
     page = evaluation_report(subject(traces))
     assert "this machine can&#x27;t draw" in page
     assert "image/jpeg" not in page and "player-1" in page
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if find_chromium() is None:
-        pytest.skip("no Chromium here")
-    opened = Browser(tmp_path / "profile")
-    yield opened
-    opened.close()
 
 
 SHOWN = "[...document.querySelectorAll('#clips tbody tr')].filter(row => !row.hidden).map(row => row.cells[0].textContent)"

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "puffer_phc"
 
-FOUNDATION = ("rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter")
+FOUNDATION = ("rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter", "threads")
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "humanoid": FOUNDATION,

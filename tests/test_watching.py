@@ -9,7 +9,6 @@ import urllib.request
 
 import pytest
 import torch
-from browser import Browser, find_chromium
 from PIL import Image
 
 from puffer_phc import build
@@ -154,9 +153,7 @@ def wait_for(condition):
         time.sleep(0.2)
 
 
-def test_the_page_shows_the_run_and_moves_the_clip_that_fails(watched, tmp_path):
-    if find_chromium() is None:
-        pytest.skip("no Chromium here")
+def test_the_page_shows_the_run_and_moves_the_clip_that_fails(watched, browser):
     watch, run_dir = watched
     watch.on_iteration(200, {})
     wait_for(lambda: answer(watch.url, "/state")["attempt"] > 0)
@@ -166,29 +163,25 @@ def test_the_page_shows_the_run_and_moves_the_clip_that_fails(watched, tmp_path)
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(urllib.request.Request(watch.url + "/choose", data=b'{"clip": "easy"}', method="POST"), timeout=20)
 
-    browser = Browser(tmp_path / "profile")
-    try:
-        browser.call("Page.navigate", url=watch.url)
-        browser.wait_for("document.getElementById('clips')?.tBodies[0].rows.length === 2 && seen.clip === 'hard'", PATIENCE)
-        assert "200 of 1,000 steps" in browser.evaluate("document.getElementById('state').textContent").replace("1000", "1,000")
-        assert browser.evaluate("document.querySelectorAll('.panels polyline').length") == 2
-        assert browser.evaluate("[...document.querySelectorAll('#clips tbody tr')].map(row => row.cells[1].textContent)") == [
-            "relaxed",
-            "strict",
-        ]
-        browser.evaluate("document.querySelector('tr[data-clip=easy]').click()")
-        browser.wait_for("seen.clip === 'easy'", PATIENCE)
-        moving = "Number(document.querySelector('.player input').value)"
-        before = browser.evaluate(moving)
-        browser.wait_for(f"{moving} !== {before}")
-        browser.evaluate("document.getElementById('worst').click()")
-        browser.wait_for("seen.clip === 'hard'", PATIENCE)
-        with (run_dir / "metrics.jsonl").open("a") as file:
-            file.write(line(300, **{"0verview/SPS": 111.0}))
-        browser.wait_for("document.getElementById('state').textContent.startsWith('300 of')", PATIENCE)
-        assert browser.errors == []
-    finally:
-        browser.close()
+    browser.call("Page.navigate", url=watch.url)
+    browser.wait_for("document.getElementById('clips')?.tBodies[0].rows.length === 2 && seen.clip === 'hard'", PATIENCE)
+    assert "200 of 1,000 steps" in browser.evaluate("document.getElementById('state').textContent").replace("1000", "1,000")
+    assert browser.evaluate("document.querySelectorAll('.panels polyline').length") == 2
+    assert browser.evaluate("[...document.querySelectorAll('#clips tbody tr')].map(row => row.cells[1].textContent)") == [
+        "relaxed",
+        "strict",
+    ]
+    browser.evaluate("document.querySelector('tr[data-clip=easy]').click()")
+    browser.wait_for("seen.clip === 'easy'", PATIENCE)
+    moving = "Number(document.querySelector('.player input').value)"
+    before = browser.evaluate(moving)
+    browser.wait_for(f"{moving} !== {before}")
+    browser.evaluate("document.getElementById('worst').click()")
+    browser.wait_for("seen.clip === 'hard'", PATIENCE)
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.write(line(300, **{"0verview/SPS": 111.0}))
+    browser.wait_for("document.getElementById('state').textContent.startsWith('300 of')", PATIENCE)
+    assert browser.errors == []
 
 
 def test_the_policy_is_left_no_oftener_than_its_cost_allows_and_nothing_stays_behind(watched):

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import torch
 import viser
-from browser import Browser, find_chromium
 from playing import small_session
 from websockets.sync.client import connect
 
@@ -185,15 +184,6 @@ def checkbox(label):
         f"[...document.querySelectorAll('div')].filter(d => d.innerText.startsWith({label!r}) && d.querySelector('input[type=checkbox]'))"
     )
     return f"{rows}.sort({smallest})[0].querySelector('input[type=checkbox]')"
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if find_chromium() is None:
-        pytest.skip("no Chromium here")
-    opened = Browser(tmp_path / "profile")
-    yield opened
-    opened.close()
 
 
 def test_a_browser_shows_the_page_and_drives_every_widget(running, browser):

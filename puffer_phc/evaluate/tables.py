@@ -75,14 +75,14 @@ def write_results(result: EvaluationResult, folder: PathLike, now: Optional[date
     """
     path = check_folder(folder)
     files = _new_files(path, (now or datetime.now()).strftime("%m%d_%H%M"))
-    _write_whole(files.summary, lambda stream: _write_summary(result, stream))
-    _write_whole(files.by_motion, lambda stream: _write_motions(result, stream))
+    write_output(files.summary, lambda stream: _write_summary(result, stream))
+    write_output(files.by_motion, lambda stream: _write_motions(result, stream))
     return files
 
 
 def write_motions(result: EvaluationResult, path: Path) -> None:
     """Write the table by motion alone to ``path``. Raises ConfigError where that can't be written."""
-    _write_whole(path, lambda stream: _write_motions(result, stream))
+    write_output(path, lambda stream: _write_motions(result, stream))
 
 
 def _new_files(folder: Path, stamp: str) -> EvaluationFiles:
@@ -164,7 +164,8 @@ def summary_table(result: EvaluationResult, num_worst: int = 10) -> Group:
     return Group(_figures_table(result), _worst_table(result, num_worst)) if len(result.names) else Group(Text("no clips evaluated"))
 
 
-def _write_whole(path: Path, write: Callable[[TextIO], None]) -> None:
+def write_output(path: Path, write: Callable[[TextIO], object]) -> None:
+    """Let ``write`` fill the text file ``path``, which appears whole or not at all. Raises ConfigError where it can't be written."""
     try:
         with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream)

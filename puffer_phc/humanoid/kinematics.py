@@ -1,6 +1,6 @@
 """Forward kinematics of the humanoid and the height of its lowest point, in torch."""
 
-from typing import List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -10,8 +10,11 @@ from puffer_phc.humanoid.skeleton import BODIES, NUM_BODIES, OFFSETS, PARENTS, B
 
 _OFFSETS: List[List[float]] = OFFSETS.tolist()
 
-_Components = Tuple[Tensor, ...]
-"""A vector's or quaternion's components, each (...,): products of them are long and contiguous, and many times faster than of (..., 4)."""
+Components = Tuple[Any, ...]
+"""The components of a vector (x, y, z) or quaternion (w, x, y, z): tensors or arrays (...,), or plain numbers where nothing changes.
+
+Products of them are long and contiguous, and many times faster than of (..., 4).
+"""
 
 
 def forward_kinematics(root_pos: Tensor, local_quats: Tensor) -> "tuple[Tensor, Tensor]":
@@ -20,16 +23,16 @@ def forward_kinematics(root_pos: Tensor, local_quats: Tensor) -> "tuple[Tensor, 
     ``root_pos`` is (..., 3) m; ``local_quats`` is (..., B, 4), child-to-parent, the root's own being its world rotation.
     """
     local = [quat.unbind(-1) for quat in local_quats.unbind(-2)]
-    positions: List[_Components] = [root_pos.unbind(-1)]
-    quats: List[_Components] = [local[0]]
+    positions: List[Components] = [root_pos.unbind(-1)]
+    quats: List[Components] = [local[0]]
     for body in range(1, NUM_BODIES):
         parent = PARENTS[body]
-        positions.append(_carried(positions[parent], quats[parent], _OFFSETS[body]))
-        quats.append(_product(quats[parent], local[body]))
+        positions.append(carried(positions[parent], quats[parent], _OFFSETS[body]))
+        quats.append(product(quats[parent], local[body]))
     return _stacked(positions), _stacked(quats)
 
 
-def _product(a: _Components, b: _Components) -> _Components:
+def product(a: Components, b: Components) -> Components:
     """The Hamilton product a ⊗ b."""
     aw, ax, ay, az = a
     bw, bx, by, bz = b
@@ -41,7 +44,7 @@ def _product(a: _Components, b: _Components) -> _Components:
     )
 
 
-def _carried(pos: _Components, quat: _Components, offset: "list[float]") -> _Components:
+def carried(pos: Components, quat: Components, offset: Sequence[float]) -> Components:
     """``pos`` + ``offset`` (3,) turned by ``quat``: v + w t + u × t with t = 2 u × v."""
     w, x, y, z = quat
     a, b, c = offset
@@ -53,7 +56,7 @@ def _carried(pos: _Components, quat: _Components, offset: "list[float]") -> _Com
     )
 
 
-def _stacked(bodies: List[_Components]) -> Tensor:
+def _stacked(bodies: List[Components]) -> Tensor:
     """(..., B, K) from K components of each of B bodies."""
     return torch.stack([torch.stack(components, dim=-1) for components in bodies], dim=-2)
 

@@ -10,6 +10,7 @@ from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
 from puffer_phc.randomness import EnvRandom
+from puffer_phc.threads import one_thread
 
 
 def autocast(precision: str, device: torch.device) -> "torch.autocast":
@@ -18,17 +19,6 @@ def autocast(precision: str, device: torch.device) -> "torch.autocast":
     Weights are cast anew at each use: a cache would outlive the steps that change them when a CUDA graph is recorded.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: on a CPU the physics engine has the cores, and a step's tensors are too small to share out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def set_products(precision: str) -> None:
@@ -151,7 +141,7 @@ class Collector:
     @torch.no_grad()
     def collect(self, reward_scale: float) -> None:
         """Fill the rollout; rewards are multiplied by ``reward_scale``."""
-        with one_thread() if self._waits_are_free else contextlib.nullcontext():
+        with one_thread() if self._waits_are_free else contextlib.nullcontext():  # the engine has the cores
             self._collect(reward_scale)
 
     def forget(self, rows: Tensor) -> None:

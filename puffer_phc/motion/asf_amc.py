@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.humanoid.kinematics import Components, product
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.hierarchy import IDENTITY, Components, Place, ancestors, conjugate, moved, product, stacked, turned
+from puffer_phc.motion.hierarchy import IDENTITY, Place, ancestors, conjugate, moved, stacked, turned
 from puffer_phc.motion.number_text import Words
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.humanoid.kinematics import Components, product
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.hierarchy import Components, Place, conjugate, moved, product, stacked, turned
+from puffer_phc.motion.hierarchy import Place, conjugate, moved, stacked, turned
 from puffer_phc.motion.number_text import numbers
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 

@@ -1,16 +1,10 @@
-"""Where the joints of a captured skeleton are: rotations and offsets carried from parents to children, in components.
+"""Where the joints of a captured skeleton are: rotations and offsets carried from parents to children, in components (F,)."""
 
-Products of quaternions whose components are arrays of their own are several times faster than products of (F, 4). A component may be a
-NumPy array or a tensor (F,), or a plain number where it does not change.
-"""
-
-from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-Components = Tuple[Any, ...]
-"""The components of a vector (x, y, z) or quaternion (w, x, y, z)."""
-
+from puffer_phc.humanoid.kinematics import Components, carried
 
 IDENTITY: Components = (1.0, 0.0, 0.0, 0.0)
 
@@ -23,29 +17,9 @@ class Place(NamedTuple):
     """wxyz, of the bone that begins at the joint."""
 
 
-def product(a: Components, b: Components) -> Components:
-    """The Hamilton product a ⊗ b."""
-    aw, ax, ay, az = a
-    bw, bx, by, bz = b
-    return (
-        aw * bw - ax * bx - ay * by - az * bz,
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-    )
-
-
-def rotated(quat: Components, vector: Sequence[float]) -> Components:
-    """A fixed vector (3,) turned by ``quat``: v + w t + u × t with t = 2 u × v."""
-    w, x, y, z = quat
-    a, b, c = vector
-    tx, ty, tz = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
-    return (a + w * tx + (y * tz - z * ty), b + w * ty + (z * tx - x * tz), c + w * tz + (x * ty - y * tx))
-
-
 def moved(place: Place, offset: Sequence[float]) -> Components:
     """The position of what is fixed to a place at ``offset`` (3,) in its frame."""
-    return tuple(start + shift for start, shift in zip(place.position, rotated(place.quat, offset)))
+    return carried(place.position, place.quat, offset)
 
 
 def turned(quat: Components, axis: int, cosine: Any, sine: Any) -> Components:

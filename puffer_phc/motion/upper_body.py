@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from puffer_phc import rotations
+from puffer_phc.humanoid.kinematics import Components, product
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, PARENTS, body_ids
-from puffer_phc.motion.hierarchy import Components, Place, moved, product
+from puffer_phc.motion.hierarchy import Place, moved
 from puffer_phc.motion.legs import unit
 
 ITERATIONS = 4

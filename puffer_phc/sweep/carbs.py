@@ -6,10 +6,9 @@ predicted cost, or at a cost that is drawn anew for every suggestion where that 
 search spends its time along the whole front, and not at its cheap end alone. docs/sweep.md says what differs from the paper and why.
 """
 
-import contextlib
 import math
 from dataclasses import dataclass
-from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from puffer_phc.sweep.acquisition import Front, log_expected_improvement, log_su
 from puffer_phc.sweep.gaussian_process import Bend, Fit, GaussianProcess, fitted
 from puffer_phc.sweep.protocol import Observation, Params
 from puffer_phc.sweep.space import Space
+from puffer_phc.threads import one_thread
 
 _LOCAL_CANDIDATES = 512
 _SPREAD_CANDIDATES = 512
@@ -87,7 +87,7 @@ class Carbs:
 
     def suggest(self, outstanding: Sequence[Params] = ()) -> Params:
         """What to try next. Results that are still to come count as if they were as the model expects, give or take."""
-        with _one_thread():
+        with one_thread():  # beside trainings, 200 results took 32 s on two threads that waited for each other, instead of 1.5
             return self._suggested(outstanding)
 
     def _suggested(self, outstanding: Sequence[Params]) -> Params:
@@ -177,17 +177,6 @@ class Carbs:
             return value - thrift * log_costs - _COST_PENALTY * (log_costs - self._log_limit).clamp_min(0.0)
 
         return worth
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: matrices are small, and beside trainings threads wait for each other (32 s instead of 1.5 for 200 results)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _climbed(starts: Tensor, worth: _Worth) -> Tensor:

@@ -44,7 +44,20 @@ class TimeIsUpError(Exception):
     """Ends ``Trainer.fit`` from its reporter."""
 
 
-class Stopwatch:
+class SilentReporter:
+    """The part of a reporter that measurements have no use for."""
+
+    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
+        """Nothing is evaluated here."""
+
+    def message(self, text: str) -> None:
+        """Nothing to say."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Stopwatch(SilentReporter):
     """A reporter that times training iterations for ``seconds`` and then raises TimeIsUpError."""
 
     def __init__(self, device: torch.device, seconds: float) -> None:
@@ -67,12 +80,3 @@ class Stopwatch:
     def _timed(self) -> List[float]:
         """When the warm-up and each iteration after it ended."""
         return self._ends[WARM_UP_ITERATIONS - 1 :]
-
-    def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
-        """Nothing is evaluated here."""
-
-    def message(self, text: str) -> None:
-        """Nothing to say."""
-
-    def close(self) -> None:
-        """Nothing to close."""
