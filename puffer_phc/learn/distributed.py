@@ -1,5 +1,6 @@
 """The processes that train one policy together: one per GPU under torchrun, or just one."""
 
+import importlib
 import os
 from datetime import timedelta
 from typing import List, TypeVar
@@ -31,6 +32,10 @@ class World:
         local_rank = int(os.environ["LOCAL_RANK"])
         if device_type == "cuda":
             torch.cuda.set_device(local_rank)
+        # This module's functions take the group that exists when it is first imported as their default, and torch imports it
+        # lazily: imported later it would keep the group, and gloo's threads, alive into the interpreter's end, where a thread
+        # that wants the interpreter lock aborts the process.
+        importlib.import_module("torch.distributed.nn.functional")
         backend = "nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
         return cls(dist.get_rank(), size, local_rank, device_type)
