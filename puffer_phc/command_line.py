@@ -1,17 +1,26 @@
-"""How every command ends: what the user can mend as one line and exit code 2, Ctrl-C as shells have it, all else as a traceback."""
+"""How every command speaks and ends: what the user can mend is one line and exit code 2, Ctrl-C as shells have it, all else a traceback."""
 
 import contextlib
 import os
+import shlex
 import sys
-from typing import Callable
+from pathlib import Path
+from typing import Callable, List, Optional
 
+from rich.console import Console
+
+from puffer_phc.config import EnvConfig
 from puffer_phc.errors import PhcError
+from puffer_phc.resources import resource_root
 
 USER_ERROR = 2
 """Exit code of an error that the user can mend."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+TERMINATED = 143
+"""Exit code after SIGTERM, likewise."""
 
 
 def run_main(work: Callable[[], int], debug: bool = False) -> int:
@@ -21,16 +30,30 @@ def run_main(work: Callable[[], int], debug: bool = False) -> int:
     except (PhcError, OSError) as error:
         if debug:
             raise
-        _say(f"puffer-phc: {' '.join(str(error).splitlines())}\n")
+        _complain(f"puffer-phc: {' '.join(str(error).splitlines())}\n")
         return USER_ERROR
     except KeyboardInterrupt:
-        _say("interrupted\n")
+        _complain("interrupted\n")
         return INTERRUPTED
     finally:
         _let_go_of_output()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break. None where nobody reads it."""
+    with contextlib.suppress(OSError):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def again(words: List[str], motion_file: Optional[str] = None) -> str:
+    """What a user types to run this program again with ``words``, on the same motions: a checkpoint does not bring them along."""
+    script = sys.argv[0]
+    program = ["python", script] if script.endswith(".py") else [Path(script).name]
+    is_default = motion_file is None or Path(motion_file) == resource_root() / EnvConfig.motion_file
+    return " ".join(shlex.quote(word) for word in program + words + ([] if is_default else ["-m", str(motion_file)]))
+
+
+def _complain(line: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(line)
 

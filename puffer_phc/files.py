@@ -4,8 +4,11 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Iterator
+
+from puffer_phc.errors import ConfigError
 
 PART_SUFFIX = ".part"
 """Ending of files under way."""
@@ -28,6 +31,24 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ConfigError where files can't be made in ``folder`` or in the folders that have to be made for it. Leaves nothing there."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"can't write to '{folder}': '{existing}' is not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=str(existing)):
+            pass
+    except OSError as error:
+        raise ConfigError(f"can't write to '{folder}': {error.strerror or error} in '{existing}'") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` where it is missing. Raises ConfigError where files can't be made in it."""
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def is_there(path: Path) -> bool:

@@ -1,6 +1,8 @@
 """Files that travel with the project: in a wheel inside the package, in a checkout at the repository's root."""
 
+import os
 from pathlib import Path
+from typing import Dict
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -13,3 +15,14 @@ def is_installed() -> bool:
 def resource_root() -> Path:
     """The folder that holds config.ini and sample_data: the package in a wheel, else the repository."""
     return _PACKAGE if is_installed() else _PACKAGE.parent
+
+
+_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def child_environment() -> Dict[str, str]:
+    """This process's variables for another process of this program: it finds the package, and is none of torchrun's."""
+    environment = {name: value for name, value in os.environ.items() if name not in _TORCHRUN}
+    if not is_installed():
+        environment["PYTHONPATH"] = os.pathsep.join([str(resource_root()), *filter(None, [environment.get("PYTHONPATH")])])
+    return environment

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from puffer_phc.command_line import run_main
-from puffer_phc.export import OPSET, export
+from puffer_phc.commands.export import OPSET, export
 
 
 def write(checkpoint: Path, output: Path) -> int:

@@ -26,11 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from puffer_phc import build
 from puffer_phc.command_line import run_main
+from puffer_phc.commands.session import settle
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.trainer import Trainer
-from puffer_phc.main import settle
 from puffer_phc.resources import resource_root
 
 WARM_UP_ITERATIONS = 6

@@ -28,12 +28,12 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import run_main
-from puffer_phc.converting import collect
+from puffer_phc.command_line import run_main, say
+from puffer_phc.commands.converting import collect
+from puffer_phc.commands.evaluate import evaluated
 from puffer_phc.errors import ConfigError, MotionFileError
-from puffer_phc.evaluate.tables import check_folder, write_results
-from puffer_phc.files import write_whole
-from puffer_phc.main import evaluated, say
+from puffer_phc.evaluate.tables import write_results
+from puffer_phc.files import make_folder, write_whole
 from puffer_phc.motion.conversion import Converted, Dropped
 from puffer_phc.motion.convert import SLOW_CMU_SUBJECTS, Options, Source, convert, find_sources, index_rows
 from puffer_phc.motion.fidelity import Figure, Measured, figures, measure_job
@@ -126,7 +126,7 @@ def prepare(
         partial: Go on although files are missing or differ. Figures will differ, too.
         publish: Note the figures as published.
     """
-    check_folder(out)
+    make_folder(out)
     found = find_entries(read_manifest(manifest), folder)
     report(found)
     unusable = [one for one in found if one.state not in USABLE]
@@ -362,7 +362,7 @@ def spread(figure: "Dict[str, Any] | None") -> str:
 def evaluate_set(words: List[str], folder: Path, role: str) -> Results:
     """The published figures of one set, evaluated by the command line ``words`` of scripts/train.py; tables go to ``folder``."""
     arguments = parse_options(words)
-    check_folder(folder)
+    make_folder(folder)
     session, result, *_ = evaluated(arguments)
     write_results(result, folder)
     summary = result.summary()

@@ -5,7 +5,8 @@ import dataclasses
 import torch
 from synthetic_motion import swaying_library
 
-from puffer_phc import build, play_mode
+from puffer_phc import build
+from puffer_phc.commands.play import make_play_session
 from puffer_phc.config import Config, EnvConfig, PlayConfig, PolicyConfig, TrainConfig, VideoConfig
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
 from puffer_phc.resolve import resolve
@@ -40,4 +41,4 @@ def small_session(folder, viewer="web", **play):
     checkpoint = folder / "model_000001.pt"
     if not checkpoint.exists():
         save_policy(checkpoint)
-    return play_mode.open_session(small_config(**play), swaying_library(40, 60, 50), checkpoint, folder, viewer)
+    return make_play_session(small_config(**play), swaying_library(40, 60, 50), checkpoint, folder, viewer)

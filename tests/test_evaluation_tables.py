@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from datetime import datetime
 
 import pytest
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
-from puffer_phc.evaluate.tables import COLUMNS, check_folder, read_hard_clips, summary_table, write_results
+from puffer_phc.evaluate.tables import COLUMNS, read_hard_clips, summary_table, write_results
 
 NOW = datetime(2026, 3, 7, 15, 4)
 
@@ -95,25 +94,6 @@ def test_evaluations_within_a_minute_do_not_overwrite_each_other(tmp_path):
     third = write_results(_failures_only(), tmp_path, NOW)
     assert third.summary.name == "eval_summary_0307_1504_3.json"
     assert first.by_motion.read_text() != third.by_motion.read_text() == second.by_motion.read_text()
-
-
-def test_output_folder_is_made_and_left_empty(tmp_path):
-    folder = check_folder(tmp_path / "new" / "folder")
-    assert folder.is_dir()
-    assert not list(folder.iterdir())
-
-
-def test_a_file_is_no_output_folder(tmp_path):
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(ConfigError, match=r"output folder '.*taken' cannot be written: "):
-        check_folder(tmp_path / "taken")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_write_permission_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match="cannot be written: Permission denied"):
-        check_folder(tmp_path)
 
 
 def _printed(result, **options):

@@ -12,10 +12,10 @@ import torch
 from playing import save_policy
 
 from puffer_phc import build
+from puffer_phc.commands.export import OPSET, export, make_actor
 from puffer_phc.config import BaseConfig, Config, EnvConfig, PolicyConfig, RnnConfig, TrainConfig
 from puffer_phc.env.actions import ActionMap
 from puffer_phc.errors import ConfigError
-from puffer_phc.export import OPSET, export, make_actor
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from puffer_phc.resolve import resolve
 from puffer_phc.resources import resource_root

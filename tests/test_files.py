@@ -1,8 +1,11 @@
 """Files appear whole or not at all."""
 
+import os
+
 import pytest
 
-from puffer_phc.files import whole_file
+from puffer_phc.errors import ConfigError
+from puffer_phc.files import check_writable, make_folder, whole_file
 
 
 def test_the_file_appears_at_the_end_and_replaces_an_older_one(tmp_path):
@@ -24,3 +27,26 @@ def test_what_stops_the_writer_leaves_the_old_file_and_nothing_else(tmp_path, st
         raise stop
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    check_writable(folder)
+    assert not list(tmp_path.iterdir())
+    make_folder(folder)
+    assert folder.is_dir()
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_file_is_no_folder(tmp_path, inside):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigError, match=r"can't write to '.*taken.*': '.*taken' is not a folder"):
+        make_folder(tmp_path / "taken" / inside)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_write_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match=r"can't write to '.*': Permission denied"):
+        make_folder(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "puffer_phc"
 
 FOUNDATION = ("rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter", "threads")
+SETTLING = ("options", "resolve", "build", "command_line")
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "humanoid": FOUNDATION,
@@ -21,8 +22,14 @@ ALLOWED = {
     "sweep": (*FOUNDATION, "humanoid", "motion", "sim", "env", "evaluate", "learn"),
     "report": FOUNDATION,
     "view": (*FOUNDATION, "humanoid", "motion"),
+    **dict.fromkeys(SETTLING, (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn")),
+    "commands": (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn", "sweep", "report", "view"),
+    "main": ("command_line", "commands", "options"),
 }
-"""What each part may import besides itself; parts that are not named here are edges that may import all."""
+"""What each part may import besides itself. The two that are not named are where programs begin, ``start`` and ``doctor``."""
+
+MODES = {"train", "evaluate", "play", "sweep", "watch_process", "export", "converting"}
+"""Files of ``commands`` that begin something of their own: none of them needs another."""
 
 ENGINES = {"mujoco", "mujoco_warp", "warp", "isaacgym"}
 BACKENDS = {"puffer_phc.sim.mujoco_cpu", "puffer_phc.sim.mujoco_warp", "puffer_phc.sim.isaac_gym"}
@@ -57,6 +64,13 @@ def test_imports_go_one_way(path):
     assert own not in ALLOWED or parts <= set(ALLOWED[own]), f"{own} imports {sorted(parts - set(ALLOWED[own]))}"
 
 
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_no_mode_needs_another(mode):
+    own = f"puffer_phc.commands.{mode}"
+    others = {f"puffer_phc.commands.{other}" for other in MODES - {mode}}
+    assert not others & set(imported_modules(PACKAGE / "commands" / f"{mode}.py")), own
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_backends_know_an_engine(path):
     own = path.relative_to(PACKAGE).parts[0]
@@ -67,9 +81,9 @@ def test_only_backends_know_an_engine(path):
         assert not {module.split(".")[0] for module in modules} & ENGINES
 
 
-def test_the_law_names_every_folder_of_the_package():
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
-    assert folders <= set(ALLOWED)
+def test_the_law_names_every_part_of_the_package():
+    parts = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in files()}
+    assert parts - set(ALLOWED) == {"__init__", "start", "doctor"}
 
 
 @pytest.mark.parametrize("module", ["puffer_phc", "puffer_phc.main", "puffer_phc.env.puffer", "puffer_phc.evaluate.evaluation"])

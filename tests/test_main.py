@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_phc.command_line import INTERRUPTED, USER_ERROR
+from puffer_phc.command_line import INTERRUPTED, TERMINATED, USER_ERROR
 from puffer_phc.config import Config, PolicyConfig
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from puffer_phc.main import TERMINATED, CurrentStderr, main
+from puffer_phc.main import CurrentStderr, main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -11,10 +11,10 @@ from synthetic_motion import swaying_library
 
 from puffer_phc import options
 from puffer_phc.command_line import USER_ERROR
+from puffer_phc.commands.play_session import Episode, Playlist, PlaySession
 from puffer_phc.errors import CheckpointError, ConfigError
 from puffer_phc.main import main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
-from puffer_phc.play import Episode, Playlist, PlaySession
 from puffer_phc.view import display
 from puffer_phc.view.commands import COMMANDS, SPEEDS
 from puffer_phc.view.session import CameraPlace, Settings

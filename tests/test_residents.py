@@ -9,6 +9,7 @@ from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_clip
 
 from puffer_phc import build
+from puffer_phc.commands.play_session import Playlist
 from puffer_phc.config import Config, EnvConfig
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.puffer import PufferImitation
@@ -18,7 +19,6 @@ from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary, row_bytes
 from puffer_phc.motion.residents import choose_residents
 from puffer_phc.motion.sampler import FixedSampler, make_sampler
-from puffer_phc.play import Playlist
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.resolve import resolve
 

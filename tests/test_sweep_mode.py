@@ -14,6 +14,8 @@ from sweeping import lines
 from synthetic_motion import swaying_clip
 
 from puffer_phc.command_line import INTERRUPTED
+from puffer_phc.commands.sweep import TrainingLauncher, _devices, make_search
+from puffer_phc.commands.sweep_report import summary_table, sweep_report
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.main import main
@@ -22,8 +24,6 @@ from puffer_phc.options import dotted, parse_options
 from puffer_phc.sweep.journal import FAILED, FINISHED, Run
 from puffer_phc.sweep.scores import METRICS, Point
 from puffer_phc.sweep.space import Choice, Numeric, Space
-from puffer_phc.sweep_mode import TrainingLauncher, _devices, make_search
-from puffer_phc.sweep_report import summary_table, sweep_report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puffer_phc.commands.sweep import read_space
 from puffer_phc.errors import ConfigError
 from puffer_phc.options import parse_options
 from puffer_phc.sweep.space import POWER_OF_TWO, Choice, Numeric, Space, parameter_from
-from puffer_phc.sweep_mode import read_space
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NUMBERS = {

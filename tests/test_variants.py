@@ -13,7 +13,8 @@ import torch
 import torch.multiprocessing as multiprocessing
 from variants import CPU, HORIZON, NUM_ENVS, VARIANTS, command_line, make_trainer, motion_file, small_config, weights
 
-from puffer_phc import build, play_mode
+from puffer_phc import build
+from puffer_phc.commands.play import make_play_session
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.style import Style
@@ -94,7 +95,7 @@ def test_a_played_episode_is_the_same_after_a_reset(tmp_path: Path, variant: str
         trainer.policy.obs_norm.count.fill_(1.0)
     trainer.save()
     motions = build.load_motions(trainer.config, CPU)
-    session = play_mode.open_session(trainer.config, motions, tmp_path / "run" / "latest.pt", tmp_path, "none")
+    session = make_play_session(trainer.config, motions, tmp_path / "run" / "latest.pt", tmp_path, "none")
 
     def played() -> torch.Tensor:
         session.post("reset")

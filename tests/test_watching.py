@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from puffer_phc import build
+from puffer_phc.commands.watch import Watch
+from puffer_phc.commands.watch_process import Page, Spec
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import BackendError
 from puffer_phc.evaluate.evaluation import EvaluationResult
@@ -22,8 +24,6 @@ from puffer_phc.report.curves import MAX_POINTS, Curves
 from puffer_phc.resolve import resolve
 from puffer_phc.resources import resource_root
 from puffer_phc.view import offscreen
-from puffer_phc.watch_mode import Page, Spec
-from puffer_phc.watching import Watch
 
 CPU = torch.device("cpu")
 PATIENCE = 150.0

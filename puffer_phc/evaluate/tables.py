@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, TextIO, Union
@@ -18,7 +17,7 @@ from rich.text import Text
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult
-from puffer_phc.files import whole_file
+from puffer_phc.files import make_folder, whole_file
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -51,21 +50,6 @@ class EvaluationFiles(NamedTuple):
         return self.by_motion.with_name(self.by_motion.name.replace("results_by_motion", "eval_report")).with_suffix(".html")
 
 
-def check_folder(folder: PathLike) -> Path:
-    """``folder``, made if missing, once a file could be created in it: to be called before the expensive work.
-
-    Raises ConfigError if it is not a folder or cannot be written.
-    """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=str(path)):
-            pass
-    except OSError as error:
-        raise ConfigError(f"output folder '{path}' cannot be written: {error.strerror or error}") from error
-    return path
-
-
 def write_results(result: EvaluationResult, folder: PathLike, now: Optional[datetime] = None) -> EvaluationFiles:
     """Write ``eval_summary_<mmdd_HHMM>.json`` and ``results_by_motion_<mmdd_HHMM>.tsv`` into ``folder``.
 
@@ -73,7 +57,8 @@ def write_results(result: EvaluationResult, folder: PathLike, now: Optional[date
     The time is ``now`` (default: the present); a second evaluation within the minute gets ``_2`` behind it. Raises ConfigError if
     ``folder`` cannot be written.
     """
-    path = check_folder(folder)
+    path = Path(folder)
+    make_folder(path)
     files = _new_files(path, (now or datetime.now()).strftime("%m%d_%H%M"))
     write_output(files.summary, lambda stream: _write_summary(result, stream))
     write_output(files.by_motion, lambda stream: _write_motions(result, stream))

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from puffer_phc.config import Config, SweepConfig, chosen
 from puffer_phc.errors import ConfigError
-from puffer_phc.files import whole_file
+from puffer_phc.files import check_writable, make_folder, whole_file
 from puffer_phc.learn.checkpoint import LATEST
 from puffer_phc.learn.origin import origin
 from puffer_phc.options import (
@@ -35,7 +35,7 @@ from puffer_phc.options import (
 )
 from puffer_phc.report.trackers import Wandb, require
 from puffer_phc.resolve import choose_device, resolve
-from puffer_phc.resources import is_installed
+from puffer_phc.resources import child_environment
 from puffer_phc.sweep.carbs import Carbs, CarbsOptions
 from puffer_phc.sweep.imbue import ImbueCarbs
 from puffer_phc.sweep.journal import Journal, Run
@@ -61,14 +61,13 @@ _NOT_SWEPT = (
     "train.watch_port",
 )
 """Options that the sweep itself sets, or that change nothing."""
-_OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun says to this process and not to a training."""
 _PAGE_SECONDS = 20.0
 """Between two pages, where runs end faster."""
 
 
 def sweep(arguments: Parsed) -> int:
     """Run, or go on with, the sweep that the INI file describes. Raises ConfigError for what is wrong with it, before the first run."""
+    check_writable(Path(arguments.train.data_dir))
     options = arguments.sweep
     _check_metric(options)
     if arguments.track:
@@ -79,10 +78,7 @@ def sweep(arguments: Parsed) -> int:
     devices = _devices(config, device, options.workers)
     search = make_search(space, options, 0)
     folder = Path(arguments.train.data_dir) / options.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"can't write to '{folder}': {error.strerror or error}") from error
+    make_folder(folder)
     lock = FolderLock(folder)
     journal = Journal(folder, definition(space, options))
     if journal.runs:
@@ -216,13 +212,7 @@ class TrainingLauncher:
 
     def environment(self, device: Optional[str]) -> Dict[str, str]:
         """This process's variables, with ``device`` alone visible."""
-        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-        if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
-        if not is_installed():
-            root = str(Path(__file__).resolve().parent.parent)
-            environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
-        return environment
+        return {**child_environment(), **({} if device is None else {"CUDA_VISIBLE_DEVICES": device})}
 
     def metrics(self, folder: Path) -> Path:
         """The training's metrics file; one that does not exist before it has begun."""
@@ -280,7 +270,7 @@ class _Listener:
 
     def finish(self) -> None:
         """Show the table and where the page is."""
-        from puffer_phc.sweep_report import summary_table
+        from puffer_phc.commands.sweep_report import summary_table
 
         console = Console()
         console.print(summary_table(self._journal.runs, self._space, self._options))
@@ -288,7 +278,7 @@ class _Listener:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
     def _write_page(self) -> Path:
-        from puffer_phc.sweep_report import sweep_report  # draws, and takes a second to load
+        from puffer_phc.commands.sweep_report import sweep_report  # draws, and takes a second to load
 
         path = self._folder / PAGE
         with whole_file(path) as temporary:

@@ -5,18 +5,20 @@ import time
 from pathlib import Path
 from typing import Callable, Optional
 
-import torch
 from rich.console import Console
 from rich.progress import track
 
 from puffer_phc import build
+from puffer_phc.commands.play_session import Playlist, PlaySession
+from puffer_phc.commands.session import open_session
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv
-from puffer_phc.errors import BackendError
+from puffer_phc.errors import BackendError, ConfigError
+from puffer_phc.files import check_writable
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.play import Playlist, PlaySession
+from puffer_phc.options import Parsed
 from puffer_phc.view.display import choose_viewer, why_no_window
 from puffer_phc.view.session import Recorder, Settings
 from puffer_phc.view.video import VideoRecorder
@@ -27,20 +29,21 @@ _NUM_ENVS = {"web": 16, "native": 4, "video": 4, "none": 16}
 _logger = logging.getLogger(__name__)
 
 
-def play(config: Config, device: torch.device, path: Path, output: Path, checkpoint: Optional[Checkpoint] = None) -> int:
-    """Show the policy of the checkpoint at ``path``, whose content is ``checkpoint`` where that was read before, as [play] asks.
-
-    ``config`` is resolved. Files go to the folder ``output``.
-    """
+def play(arguments: Parsed) -> int:
+    """Show a checkpoint's policy moving: in a window, on a web page, in a video. Files go to ``--output``."""
+    path, output = arguments.checkpoint_path, arguments.output
+    if path is None:
+        raise ConfigError("--mode play needs a checkpoint: -c FILE (a run's latest.pt; none comes along in sample_data)")
+    check_writable(output)
+    config, device, _world, checkpoint = open_session(arguments)
     viewer, reason = choose_viewer(config.play.viewer)
-    show = _FRONT_ENDS[viewer]
     motions = build.load_motions(config, device)
     if reason:
         _logger.info("%s", reason)
-    return show(config, lambda: open_session(config, motions, path, output, viewer, checkpoint), output)
+    return _FRONT_ENDS[viewer](config, lambda: make_play_session(config, motions, path, output, viewer, checkpoint), output)
 
 
-def open_session(
+def make_play_session(
     config: Config, motions: MotionLibrary, path: Path, output: Path, viewer: str, checkpoint: Optional[Checkpoint] = None
 ) -> PlaySession:
     """Environment, policy and session for a viewer."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,13 +15,12 @@ from puffer_phc.config import Config, chosen
 from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint, without_critic
 from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.resources import child_environment
 
 _SHARE = 0.005
 """Of the run's time that may go into writing the policy."""
 _LEAST_SECONDS = 5.0
 _ENDING_SECONDS = 5.0
-_OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun says to the run and not to the page's process."""
 
 
 class Watch:
@@ -44,12 +42,10 @@ class Watch:
             "port": options.watch_port,
             "total_steps": chosen(options.total_timesteps),
         }
-        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-        environment.update({"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parent.parent), environment.get("PYTHONPATH", "")])
+        environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with (run_dir / "watch.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "puffer_phc.watch_mode", json.dumps(spec)],
+                [sys.executable, "-m", "puffer_phc.commands.watch_process", json.dumps(spec)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -1,27 +1,73 @@
-"""The eval mode's page, and the second evaluation that it may be compared with."""
+"""The eval mode: every clip once, the tables, the page about them, and the second evaluation that it may be compared with."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, NamedTuple, Optional
+
+from rich.console import Console
 
 from puffer_phc import build
+from puffer_phc.command_line import say
+from puffer_phc.commands.evaluation_keeper import worst_traces
+from puffer_phc.commands.session import Session, open_session, session_policy
 from puffer_phc.config import Config
-from puffer_phc.errors import PhcError
+from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
-from puffer_phc.evaluate.tables import read_motions, worst_first, write_motions, write_output
-from puffer_phc.evaluate.trace import Trace, record
+from puffer_phc.evaluate.tables import read_motions, summary_table, write_output, write_results
+from puffer_phc.evaluate.trace import Trace
+from puffer_phc.files import check_writable
 from puffer_phc.learn.checkpoint import load_checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.origin import origin
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.options import with_policy_of
-from puffer_phc.report.several import Several
+from puffer_phc.options import Parsed, with_policy_of
 from puffer_phc.resolve import resolve
 
 _NO_RATE = 1.0 / 30.0
 """s of a control step of a table in which nothing was played for as much as one step."""
+
+
+def evaluate(arguments: Parsed) -> int:
+    """Evaluate a checkpoint on every clip; writes the summary, the table by motion and a page about both to ``--output``."""
+    if arguments.checkpoint_path is None:
+        raise ConfigError("--mode eval needs a checkpoint: -c FILE")
+    check_writable(arguments.output)
+    session, result, motions, policy = evaluated(arguments)
+    if session.world.is_main:
+        Console().print(summary_table(result))
+        files = write_results(result, arguments.output)
+        for path in files:
+            say(f"wrote {path}")
+    if session.config.eval.report:
+        other = second_result(session.config, motions, session.world)
+        if session.world.is_main:
+            traces = worst_traces(session.config, motions, policy, result)
+            say(f"wrote {write_report(files.report, session.config, arguments.checkpoint_path, result, traces, other)}")
+    session.world.close()
+    return 0
+
+
+class Evaluated(NamedTuple):
+    """An evaluation and what it was made with."""
+
+    session: Session
+    result: EvaluationResult
+    motions: MotionLibrary
+    policy: Policy
+
+
+def evaluated(arguments: Parsed) -> Evaluated:
+    """What the checkpoint of ``arguments`` does on every clip."""
+    session = open_session(arguments)
+    check_compare(session.config)
+    motions = build.load_motions(session.config, session.device, session.world)
+    evaluator = build.Evaluator(session.config, motions, session.world)
+    network = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
+    policy = Deterministic(network)
+    result = evaluator(policy)
+    evaluator.close()
+    return Evaluated(session, result, motions, policy)
 
 
 def second_result(config: Config, motions: MotionLibrary, world: World) -> Optional[EvaluationResult]:
@@ -49,53 +95,11 @@ def check_compare(config: Config) -> None:
         load_checkpoint(config.eval.compare)
 
 
-def worst_traces(config: Config, motions: MotionLibrary, policy: Policy, result: EvaluationResult) -> List[Trace]:
-    """The ``eval.report_clips`` worst clips played once more. Nothing where this process does not hold all clips."""
-    worst = [int(result.clip_ids[row]) for row in worst_first(result)[: config.eval.report_clips]]
-    chosen = [] if config.train.shard_clips else motions.fitting(worst)
-    if not chosen:
-        return []
-    simulator = build.make_simulator(config.env, len(chosen), motions.device)
-    with motions.lent():
-        motions.hold(chosen)
-        traces = record(policy, simulator, motions, config.env, chosen)
-    simulator.close()
-    return traces
-
-
-class EvaluationKeeper:
-    """What a training run keeps of each evaluation beside its summary: clips.tsv, by motion, and with ``train.eval_video`` a film.
-
-    The film is of the worst clip, played once more: videos/<step>.gif in ``run_dir``. What can't be written or drawn is a message.
-    """
-
-    def __init__(self, config: Config, motions: MotionLibrary, run_dir: Path, reporter: Several) -> None:
-        self._config, self._motions, self._run_dir, self._reporter = config, motions, run_dir, reporter
-
-    def __call__(self, policy: Policy, result: EvaluationResult) -> None:
-        """Keep ``result`` of ``policy``."""
-        try:
-            write_motions(result, self._run_dir / "clips.tsv")
-            if self._config.train.eval_video:
-                self._film(policy, result)
-        except PhcError as error:
-            self._reporter.message(str(error))
-
-    def _film(self, policy: Policy, result: EvaluationResult) -> None:
-        from puffer_phc.film import film  # draws, and takes a second to load
-
-        only_one = replace(self._config, eval=replace(self._config.eval, report_clips=1))
-        for trace in worst_traces(only_one, self._motions, policy, result):
-            path = self._run_dir / "videos" / f"{self._reporter.step:012d}.gif"
-            film(trace, path, self._config.video)
-            self._reporter.on_video(self._reporter.step, path)
-
-
 def write_report(
     path: Path, config: Config, checkpoint: Path, result: EvaluationResult, traces: List[Trace], other: Optional[EvaluationResult]
 ) -> Path:
     """Write the page about ``result``. Raises ConfigError where ``path`` can't be written."""
-    from puffer_phc.evaluation_report import Compared, Subject, evaluation_report  # draws, and takes a second to load
+    from puffer_phc.commands.evaluation_report import Compared, Subject, evaluation_report  # draws, and takes a second to load
 
     compared = Compared(_title(Path(str(config.eval.compare))), other) if other is not None else None
     content = evaluation_report(Subject(_title(checkpoint), _facts(config, checkpoint), result, traces, compared))

@@ -1,6 +1,6 @@
 """The process beside a training run that serves its page: it reads what the run writes, and plays the clip that fails most.
 
-It is started by ``watching.Watch``, takes no more of the processors than its share, and ends with the run.
+It is started by ``watch.Watch``, takes no more of the processors than its share, and ends with the run.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class Table:
 
     def rows(self) -> List[Dict[str, Any]]:
         """What the page's table shows, in that order."""
-        from puffer_phc.evaluation_report import outcomes
+        from puffer_phc.commands.evaluation_report import outcomes
 
         result = self.result
         if result is None:
@@ -121,8 +121,8 @@ class Stage:
 
     def attempt(self, name: str) -> Dict[str, Any]:
         """The clip ``name`` played by the newest policy, as the page's player takes it."""
+        from puffer_phc.commands.evaluation_report import motion_points, story
         from puffer_phc.evaluate.trace import record
-        from puffer_phc.evaluation_report import motion_points, story
         from puffer_phc.learn.checkpoint import load_checkpoint
         from puffer_phc.learn.rollout import Deterministic
         from puffer_phc.motion.library import MotionLibrary

@@ -1,0 +1,58 @@
+"""What the modes have in common: the device, the other processes, the options settled, the policy of a checkpoint."""
+
+import dataclasses
+from typing import NamedTuple, Optional
+
+import torch
+
+from puffer_phc import build
+from puffer_phc.config import Config, chosen
+from puffer_phc.learn.checkpoint import Checkpoint
+from puffer_phc.learn.determinism import be_deterministic
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.rollout import set_products
+from puffer_phc.options import Parsed
+from puffer_phc.resolve import choose_device, resolve
+
+
+class Session(NamedTuple):
+    """What train and eval have in common."""
+
+    config: Config
+    """Resolved."""
+    device: torch.device
+    world: World
+    checkpoint: Optional[Checkpoint]
+
+
+def open_session(arguments: Parsed) -> Session:
+    """Choose the device and settle automatic values, before anything expensive."""
+    return settle(arguments.sections(), arguments.checkpoint)
+
+
+def settle(options: Config, checkpoint: Optional[Checkpoint] = None) -> Session:
+    """Join the other processes, if there are any, each on a device of its own, and settle the automatic values of ``options``."""
+    device = choose_device(options)
+    world = World.from_environment(device.type)
+    if device.type == "cuda" and world.size > 1:
+        device = torch.device("cuda", world.local_rank)
+    config = resolve(options, device)
+    if config.train.deterministic:
+        be_deterministic()
+    set_products(config.train.precision)
+    return Session(with_equal_limits(config, world), device, world, checkpoint)
+
+
+def with_equal_limits(config: Config, world: World) -> Config:
+    """``config`` with as many frames of motion on every device as the fullest one has room for: all are to hold the same clips."""
+    frames = min(world.gather(chosen(config.env.max_resident_frames)))
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, max_resident_frames=frames))
+
+
+def session_policy(session: Session, arguments: Parsed, observation_size: int, action_size: int) -> PHCPolicy:
+    """A new policy, with the weights of the session's checkpoint where there is one."""
+    policy = build.make_policy(session.config, observation_size, action_size, session.device)
+    if session.checkpoint is not None and arguments.checkpoint_path is not None:
+        build.restore_policy(policy, session.checkpoint, arguments.checkpoint_path)
+    return policy

@@ -1,0 +1,160 @@
+"""The train mode: a run with its folder, its reporters, its signals and its last words."""
+
+import contextlib
+import dataclasses
+import json
+import secrets
+import signal
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+from rich.console import Console
+
+from puffer_phc import build
+from puffer_phc.command_line import INTERRUPTED, TERMINATED, again, say
+from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
+from puffer_phc.commands.session import Session, open_session, session_policy
+from puffer_phc.commands.watch import Watch
+from puffer_phc.config import chosen
+from puffer_phc.errors import BackendError, CheckpointError, ConfigError
+from puffer_phc.files import check_writable, remove_parts, write_whole
+from puffer_phc.learn.checkpoint import LATEST
+from puffer_phc.learn.origin import machine, origin
+from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.trainer import Trainer
+from puffer_phc.options import Parsed
+from puffer_phc.report.dashboard import Progress, terminal_reporter
+from puffer_phc.report.metrics_log import METRICS, MetricsLog, uptime_until
+from puffer_phc.report.several import Several
+from puffer_phc.report.trackers import TensorBoard, Wandb, require
+from puffer_phc.reporter import Reporter
+from puffer_phc.resolve import describe_sizes
+
+
+def train(arguments: Parsed) -> int:
+    """Train a policy; the run's folder gets config.json, metrics.jsonl and checkpoints."""
+    check_writable(Path(arguments.train.data_dir))
+    for package in ("wandb",) * arguments.track + ("tensorboard",) * arguments.tensorboard:
+        require(package)
+    if arguments.train.watch:
+        from puffer_phc.view.web import check_port
+
+        check_port(arguments.train.watch_host, arguments.train.watch_port, "train.watch_")
+    session = open_session(arguments)
+    motions = build.load_motions(session.config, session.device, session.world)
+    env = build.make_environment(session.config, motions, session.world)
+    policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
+    evaluator = build.Evaluator(session.config, motions, session.world, env) if chosen(session.config.train.eval_interval) > 0 else None
+    state = resumed_state(arguments, session)
+    run_dir = arguments.resume or make_run_dir(session)
+    with contextlib.closing(make_reporter(arguments, session, run_dir, policy)) as reporter:
+        evaluate = None
+        if evaluator is not None:
+            keep = EvaluationKeeper(session.config, motions, run_dir, reporter)
+            evaluate = build.training_evaluation(evaluator, env, keep if session.world.is_main else None)
+        for line in describe_sizes(session.config):
+            reporter.message(line)
+        trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
+        if state is not None:
+            take_up(trainer, state, run_dir)
+            reporter.message(f"going on after {trainer.global_step:,} steps")
+        elif session.checkpoint is not None:
+            trainer.warm_up()
+        with stopping(trainer) as signals:
+            done = trainer.fit()
+    if session.world.is_main:
+        say_how_to_go_on(trainer, run_dir, done)
+    session.world.close()
+    if done:
+        return 0
+    return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
+
+
+def resumed_state(arguments: Parsed, session: Session) -> Optional[Dict[str, Any]]:
+    """What ``--resume`` goes on from; None without it. Raises CheckpointError where the run's checkpoint has nothing of the kind."""
+    if arguments.resume is None or session.checkpoint is None:
+        return None
+    state = session.checkpoint.trainer
+    if state is None or type(state.get("global_step")) is not int:
+        raise CheckpointError(f"'{arguments.checkpoint_path}' holds a policy but no training to go on with; start from it with -c")
+    return state
+
+
+def take_up(trainer: Trainer, state: Dict[str, Any], run_dir: Path) -> None:
+    """Give ``trainer`` the ``state`` of its run's checkpoint. Raises CheckpointError where it does not fit."""
+    try:
+        trainer.load_state(state)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError, BackendError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"the checkpoint in '{run_dir}' does not fit these options or motions ({reason}); start from it with -c"
+        ) from error
+
+
+def say_how_to_go_on(trainer: Trainer, run_dir: Path, done: bool) -> None:
+    """The last lines of a run: what it left, and how to use it."""
+    say(f"{'finished' if done else 'stopped'} after {trainer.global_step:,} steps; checkpoint: {run_dir / LATEST}")
+    say(f"evaluate: {again(['--mode', 'eval', '-c', str(run_dir / LATEST)], trainer.config.env.motion_file)}")
+    if not done:
+        say(f"go on: {again(['--resume', str(run_dir)])}")
+
+
+@contextlib.contextmanager
+def stopping(trainer: Trainer) -> Iterator[List[int]]:
+    """Ctrl-C and SIGTERM stop ``trainer`` after its iteration, a second one at once. Yields the list of signals that came."""
+    came: List[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        trainer.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def make_run_dir(session: Session) -> Path:
+    """A new folder ``<data_dir>/<env_name>-<8 hex>``, the same on every process, with the run's options in config.json."""
+    name = session.world.gather(f"{session.config.base.env_name}-{secrets.token_hex(4)}")[0]
+    run_dir = Path(session.config.train.data_dir) / name
+    if session.world.is_main:
+        try:
+            run_dir.mkdir(parents=True)
+            write_whole(run_dir / "config.json", json.dumps(dataclasses.asdict(session.config), indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"can't write to '{run_dir}': {error.strerror}") from error
+    return run_dir
+
+
+def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PHCPolicy) -> Several:
+    """Terminal, metrics.jsonl, the trackers and the page that were asked for; on other processes than the first, nothing."""
+    state = resumed_state(arguments, session)
+    first_step = 0 if state is None else state["global_step"]
+    earlier = uptime_until(run_dir / METRICS, first_step)
+    progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step, earlier=earlier)
+    listeners: List[Reporter] = []
+    if session.world.is_main:
+        remove_parts(run_dir)
+        listeners += _trackers(arguments, session, run_dir)
+        listeners.append(MetricsLog(run_dir / METRICS, first_step))
+        listeners.append(terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress))
+        if session.config.train.watch:
+            page = Watch(session.config, run_dir, policy)
+            listeners[-1].message(f"watch at {page.url}")
+            listeners.append(page)
+    return Several(listeners, progress)
+
+
+def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> List[Reporter]:
+    trackers: List[Reporter] = []
+    options, facts = dataclasses.asdict(session.config), {**origin(), **machine(session.device)}
+    if arguments.track:
+        trackers.append(Wandb(run_dir, arguments.wandb_project, options, facts))
+    if arguments.tensorboard:
+        trackers.append(TensorBoard(run_dir, options, facts))
+    return trackers
