@@ -6,7 +6,7 @@ import torch
 
 from puffer_phc import rotations
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
-from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.humanoid.skeleton import BODY_NAMES, GRAVITY
 from puffer_phc.motion.collisions import PAIRS, self_penetration
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.inspect import OK, REJECTED, REPAIRED, SCENE, inspect_clip, mend_joint
@@ -103,6 +103,27 @@ def test_hanging_in_the_air_needs_a_scene():
     _, inspection = inspect_clip(clip._replace(root_pos=root))
     assert inspection.verdict == SCENE
     assert inspection.longest_flight_s == pytest.approx(2.0, abs=0.05)
+
+
+def in_the_air(heights):
+    """A clip whose body stands, is ``heights`` m above that for as many frames, and stands again."""
+    clip = make_clip()
+    root = clip.root_pos.copy()
+    root[30 : 30 + len(heights), 2] += heights
+    return clip._replace(root_pos=root)
+
+
+def test_a_jump_is_free_and_a_run_over_an_obstacle_needs_a_scene():
+    seconds = np.arange(19) / 30.0
+    _, jump = inspect_clip(in_the_air(0.5 * GRAVITY * seconds * (seconds[-1] - seconds)))
+    assert jump.verdict == OK and jump.longest_flight_s > 0.5
+    assert jump.carried_m == pytest.approx(0.0, abs=1e-3)
+    _, over = inspect_clip(in_the_air(np.full(18, 0.25)))
+    assert over.verdict == SCENE and "does not fall while 25 cm above the floor" in over.reasons
+    _, low = inspect_clip(in_the_air(np.full(18, 0.15)))
+    assert low.verdict == OK and low.carried_m == pytest.approx(0.15, abs=1e-3)
+    _, brief = inspect_clip(in_the_air(np.full(6, 0.25)))
+    assert brief.verdict == OK and brief.carried_m == pytest.approx(GRAVITY * (5.0 / 30.0) ** 2 / 8.0, rel=0.05)
 
 
 def test_leaning_on_nothing_needs_a_scene():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from puffer_phc import rotations
-from puffer_phc.humanoid.kinematics import forward_kinematics, local_quats_from_dofs, local_rotations, lowest_point
+from puffer_phc.humanoid.kinematics import forward_kinematics, local_quats_from_dofs, local_rotations, lowest_point, mass_centre
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 
 N = 50
@@ -35,6 +35,7 @@ def test_kinematics_equal_mujoco(poses):
         same = np.abs((quats[row].numpy() * data.xquat[1:]).sum(-1))
         np.testing.assert_allclose(same, 1.0, atol=1e-6)
         np.testing.assert_allclose(data.actuator_length, dof_pos[row], atol=2e-6)
+        np.testing.assert_allclose(mass_centre(positions[row], quats[row]), data.subtree_com[1], atol=1e-5)
 
 
 def test_batch_kinematics_of_the_cpu_backend_equal_mujoco(poses):

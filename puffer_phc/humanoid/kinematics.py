@@ -1,12 +1,13 @@
 """Forward kinematics of the humanoid and the height of its lowest point, in torch."""
 
+import math
 from typing import Any, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from puffer_phc import rotations
-from puffer_phc.humanoid.skeleton import BODIES, NUM_BODIES, OFFSETS, PARENTS, Box, Capsule, Shape
+from puffer_phc.humanoid.skeleton import BODIES, NUM_BODIES, OFFSETS, PARENTS, Box, Capsule, Shape, Sphere
 
 _OFFSETS: List[List[float]] = OFFSETS.tolist()
 
@@ -91,6 +92,27 @@ _ZONOTOPES = [_zonotope(body.shape)[0] for body in BODIES]
 
 _RADII = [_zonotope(body.shape)[1] for body in BODIES]
 """(B,) m."""
+
+
+def _volume(shape: Shape) -> float:
+    """m³."""
+    if isinstance(shape, Box):
+        a, b, c = shape.half_extents
+        return 8.0 * a * b * c
+    ball = 4.0 / 3.0 * math.pi * shape.radius**3
+    return ball if isinstance(shape, Sphere) else ball + math.pi * shape.radius**2 * math.dist(shape.start, shape.end)
+
+
+_MASSES = [body.density * _volume(body.shape) for body in BODIES]
+"""(B,) kg."""
+
+
+def mass_centre(body_pos: Tensor, body_quat: Tensor) -> Tensor:
+    """The humanoid's centre of mass (..., 3) in m, from world poses (..., B, 3) m and (..., B, 4), each with its mass at its shape's centre."""
+    like = {"dtype": body_pos.dtype, "device": body_pos.device}
+    centres = body_pos + rotations.rotate(body_quat, torch.tensor([edges[0] for edges in _ZONOTOPES], **like).expand_as(body_pos))
+    masses = torch.tensor(_MASSES, **like)
+    return (centres * masses.unsqueeze(-1)).sum(-2) / masses.sum()
 
 
 def lowest_point(body_pos: Tensor, body_quat: Tensor, bodies: Sequence[int] = range(NUM_BODIES)) -> Tensor:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Iterable, List
 
-from puffer_phc.humanoid.skeleton import ARMATURE, BODIES, EXCLUDED_CONTACTS, Body, Box, Capsule, Shape
+from puffer_phc.humanoid.skeleton import ARMATURE, BODIES, EXCLUDED_CONTACTS, GRAVITY, Body, Box, Capsule, Shape
 
 STANDING_HEIGHT = 0.9367
 """m, of the pelvis over the floor when the lowest foot of the zero pose touches it."""
@@ -114,7 +114,7 @@ def decimals(values: Iterable[float]) -> str:
 def _option(options: PhysicsOptions) -> List[str]:
     return [
         f'  <option timestep="{decimal(1.0 / options.rate)}" integrator="{options.integrator}" solver="Newton" cone="{options.cone}"'
-        f' iterations="{options.iterations}" ls_iterations="{options.ls_iterations}" impratio="1" gravity="0 0 -9.81"/>'
+        f' iterations="{options.iterations}" ls_iterations="{options.ls_iterations}" impratio="1" gravity="0 0 -{GRAVITY}"/>'
     ]
 
 

@@ -95,6 +95,9 @@ OFFSETS = np.array([(0.0, 0.0, 0.0)] + [body.offset for body in BODIES[1:]])
 SMPL_PELVIS: Vector = BODIES[0].offset
 """The pelvis joint of the neutral SMPL body in SMPL's rest frame, m: AMASS's ``trans`` plus this is the pelvis position."""
 
+GRAVITY = 9.81
+"""m/s², along −z."""
+
 ARMATURE = 0.02
 """kg·m² of rotor inertia on every degree of freedom."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from puffer_phc.errors import BackendError
 from puffer_phc.humanoid.hinge_mjcf import DOF_NAMES, build_hinge_mjcf, collision_filters
 from puffer_phc.humanoid.mjcf import STANDING_HEIGHT, PhysicsOptions
-from puffer_phc.humanoid.skeleton import ARMATURE, BODY_NAMES, dof_damping, dof_stiffness
+from puffer_phc.humanoid.skeleton import ARMATURE, BODY_NAMES, GRAVITY, dof_damping, dof_stiffness
 from puffer_phc.sim.isaac_loading import must
 
 PHYSX_SUBSTEPS = 2
@@ -68,7 +68,7 @@ def sim_params(options: PhysicsOptions, device: torch.device) -> gymapi.SimParam
     params.dt = 1.0 / options.rate
     params.substeps = PHYSX_SUBSTEPS
     params.up_axis = gymapi.UP_AXIS_Z
-    params.gravity = gymapi.Vec3(0.0, 0.0, -9.81)
+    params.gravity = gymapi.Vec3(0.0, 0.0, -GRAVITY)
     params.use_gpu_pipeline = device.type == "cuda"
     params.num_client_threads = 0
     physx = params.physx
