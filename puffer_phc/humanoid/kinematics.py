@@ -108,7 +108,7 @@ _MASSES = [body.density * _volume(body.shape) for body in BODIES]
 
 
 def mass_centre(body_pos: Tensor, body_quat: Tensor) -> Tensor:
-    """The humanoid's centre of mass (..., 3) in m, from world poses (..., B, 3) m and (..., B, 4), each with its mass at its shape's centre."""
+    """The humanoid's centre of mass (..., 3) in m, from world poses (..., B, 3) m and (..., B, 4)."""
     like = {"dtype": body_pos.dtype, "device": body_pos.device}
     centres = body_pos + rotations.rotate(body_quat, torch.tensor([edges[0] for edges in _ZONOTOPES], **like).expand_as(body_pos))
     masses = torch.tensor(_MASSES, **like)
