@@ -11,6 +11,7 @@ from rich.console import Console
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.evaluate.figures import FIGURES, GOALS
 from puffer_phc.evaluate.tables import COLUMNS, read_hard_clips, summary_table, write_results
 
 NOW = datetime(2026, 3, 7, 15, 4)
@@ -46,6 +47,21 @@ def test_summary_file_has_the_originals_keys_and_both_meanings_of_success(tmp_pa
     assert summary["eval/survival_strict"] == pytest.approx(_result().strict_survival.mean().item())
     assert summary["eval/mpjpe_succ"] == pytest.approx(1500 / 90)
     assert summary["eval/mpjpe_all"] == pytest.approx(6000 / 135)
+
+
+def test_every_entry_of_a_summary_has_a_name_or_is_another_ones():
+    summary = _result().summary()
+    assert set(GOALS) == set(summary)
+    assert set(summary) - set(FIGURES) == {"eval/success_rate"}
+    assert len({figure.label for figure in FIGURES.values()}) == len(FIGURES)
+
+
+def test_figures_as_texts():
+    share, error = FIGURES["eval/survival_strict"], FIGURES["eval/accel_dist"]
+    assert (share.text(0.123), share.number(0.123), share.text(None)) == ("12.3 %", "12.3", "–")
+    assert (error.text(0.123), error.number(0.123), error.number(float("nan"))) == ("0.1 mm/frame²", "0.1", "–")
+    assert share.improvement(0.001) > 0 > share.improvement(-0.001) and share.improvement(0.0004) == 0
+    assert error.improvement(0.1) < 0 < error.improvement(-0.1) and error.improvement(0.04) == 0
 
 
 def test_figures_that_do_not_exist_are_null_and_never_nan(tmp_path):
@@ -107,6 +123,7 @@ def test_terminal_shows_both_meanings_and_the_worst_clips_first():
     assert "50.0 %" in text
     assert "25.0 %" in text
     assert "16.7 mm" in text
+    assert all(figure.label in text for figure in FIGURES.values())
     places = [text.index(name) for name in ("[red]jump", "flip", "spin", "walk")]
     assert places == sorted(places)
 

@@ -17,12 +17,11 @@ from puffer_phc.command_line import INTERRUPTED
 from puffer_phc.commands.sweep import TrainingLauncher, _devices, make_search
 from puffer_phc.commands.sweep_report import summary_table, sweep_report
 from puffer_phc.config import Config, SweepConfig
-from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.main import main
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.options import dotted, parse_options
 from puffer_phc.sweep.journal import FAILED, FINISHED, Run
-from puffer_phc.sweep.scores import METRICS, Point
+from puffer_phc.sweep.scores import Point
 from puffer_phc.sweep.space import Choice, Numeric, Space
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -105,12 +104,6 @@ def test_every_method_makes_suggestions_within_the_ranges():
     for method in ("carbs", "random"):
         search = make_search(SPACE, SweepConfig(method=method, seed=4), 0)
         assert 1e-4 <= search.suggest()["train.learning_rate"] <= 1e-2
-
-
-def test_metrics_are_those_of_an_evaluation():
-    ones = torch.ones(1)
-    result = EvaluationResult(1 / 30, torch.arange(1), ("a",), ones.long(), ones.long(), ones.long(), torch.ones(1, 5).double())
-    assert set(METRICS) == set(result.summary())
 
 
 def test_a_real_training_with_the_sweep_killed_in_between(tmp_path):

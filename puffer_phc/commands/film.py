@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from puffer_phc.commands.evaluation_report import trace_frame
+from puffer_phc.commands.attempts import trace_frame
 from puffer_phc.config import VideoConfig
 from puffer_phc.evaluate.trace import Trace
 from puffer_phc.view.session import Settings

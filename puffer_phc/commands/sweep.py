@@ -16,6 +16,7 @@ from rich.console import Console
 
 from puffer_phc.config import Config, SweepConfig, chosen
 from puffer_phc.errors import ConfigError
+from puffer_phc.evaluate.figures import GOALS
 from puffer_phc.files import check_writable, make_folder, whole_file
 from puffer_phc.learn.checkpoint import LATEST
 from puffer_phc.learn.origin import origin
@@ -44,7 +45,6 @@ from puffer_phc.sweep.protocol import Params, Search
 from puffer_phc.sweep.random_search import RandomSearch
 from puffer_phc.sweep.results import final_point
 from puffer_phc.sweep.runs import Rules, Sweep
-from puffer_phc.sweep.scores import METRICS
 from puffer_phc.sweep.space import Numeric, Parameter, Space, parameter_from
 
 logger = logging.getLogger(__name__)
@@ -164,10 +164,10 @@ def rules(options: SweepConfig) -> Rules:
 
 
 def _check_metric(options: SweepConfig) -> None:
-    if options.metric not in METRICS:
-        raise ConfigError(f"sweep.metric is {options.metric!r}; choose {', '.join(METRICS)}")
-    if METRICS[options.metric] != options.goal:
-        raise ConfigError(f"sweep.goal is {options.goal}, but {options.metric} is to be {METRICS[options.metric]}d")
+    if options.metric not in GOALS:
+        raise ConfigError(f"sweep.metric is {options.metric!r}; choose {', '.join(GOALS)}")
+    if GOALS[options.metric] != options.goal:
+        raise ConfigError(f"sweep.goal is {options.goal}, but {options.metric} is to be {GOALS[options.metric]}d")
 
 
 def _devices(config: Config, device: torch.device, workers: Optional[int]) -> List[Optional[str]]:

@@ -90,11 +90,10 @@ def _charts(results: _Results, options: SweepConfig) -> List[str]:
     is_less_better = options.goal == "minimize"
     front = sweep_charts.front_chart(results.costs, results.scores, results.front, _COST_LABEL, options.metric, is_less_better)
     progress = sweep_charts.progress_chart(results.scores, options.metric, is_less_better)
-    return [_picture(front, "scores of all runs over their cost, and their front"), _picture(progress, "scores in the order of the runs")]
-
-
-def _picture(svg: bytes, description: str) -> str:
-    return page.picture(svg, "image/svg+xml", description)
+    return [
+        page.chart(front, "scores of all runs over their cost, and their front"),
+        page.chart(progress, "scores in the order of the runs"),
+    ]
 
 
 def _importance(runs: Sequence[Run], space: Space, results: _Results, options: SweepConfig) -> str:
@@ -106,7 +105,7 @@ def _importance(runs: Sequence[Run], space: Space, results: _Results, options: S
         for name, (alone, total) in sorted(shares.items(), key=lambda item: -item[1][1])
     ]
     columns = [page.Column("option", "", "up"), page.Column("with interactions %"), page.Column("alone %"), page.Column("in the best run")]
-    return _picture(sweep_charts.importance_chart(shares), "importance of every option") + page.table("importance", columns, rows)
+    return page.chart(sweep_charts.importance_chart(shares), "importance of every option") + page.table("importance", columns, rows)
 
 
 def _percent(share: float) -> page.Cell:
@@ -119,7 +118,7 @@ def _best_value(name: str, results: _Results) -> page.Cell:
 
 def _option_charts(space: Space, results: _Results, options: SweepConfig) -> str:
     pictures = [
-        _picture(
+        page.chart(
             sweep_charts.option_chart(_axis(parameter, results), results.scores, results.front, options.metric, options.goal == "minimize"),
             f"scores over {parameter.name}",
         )

@@ -71,7 +71,7 @@ class Table:
 
     def rows(self) -> List[Dict[str, Any]]:
         """What the page's table shows, in that order."""
-        from puffer_phc.commands.evaluation_report import outcomes
+        from puffer_phc.evaluate.tables import outcomes
 
         result = self.result
         if result is None:
@@ -121,7 +121,7 @@ class Stage:
 
     def attempt(self, name: str) -> Dict[str, Any]:
         """The clip ``name`` played by the newest policy, as the page's player takes it."""
-        from puffer_phc.commands.evaluation_report import motion_points, story
+        from puffer_phc.commands.attempts import motion_points, story
         from puffer_phc.evaluate.trace import record
         from puffer_phc.learn.checkpoint import load_checkpoint
         from puffer_phc.learn.rollout import Deterministic

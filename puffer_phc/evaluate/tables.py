@@ -17,25 +17,13 @@ from rich.text import Text
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult
+from puffer_phc.evaluate.figures import FIGURES
 from puffer_phc.files import make_folder, whole_file
 
 PathLike = Union[str, "os.PathLike[str]"]
 
 COLUMNS = ("motion_keys", "motion_length", "played_steps", "success", "success_strict", "strict_steps", "strict_seconds", *ERROR_NAMES)
 """Columns of the table by motion. The original's four are: name, frames to play, frames before the relaxed failure, relaxed success."""
-
-_FIGURES = (
-    ("success, relaxed (mean of bodies ≤ 0.5 m)", "eval/success_rate_relaxed", "%"),
-    ("success, strict (every body ≤ 0.25 m)", "eval/success_rate_strict", "%"),
-    ("position error, world, successes", "eval/mpjpe_succ", "mm"),
-    ("position error, world, all clips", "eval/mpjpe_all", "mm"),
-    ("position error, root-centred, successes", "eval/mpjpel_succ", "mm"),
-    ("position error, root-centred, all clips", "eval/mpjpel_all", "mm"),
-    ("position error, Procrustes, successes", "eval/mpjpe_pa", "mm"),
-    ("velocity error, successes", "eval/vel_dist", "mm/frame"),
-    ("acceleration error, successes", "eval/accel_dist", "mm/frame²"),
-)
-"""Rows of the summary on the terminal: label, key of the summary, unit."""
 
 
 class EvaluationFiles(NamedTuple):
@@ -178,20 +166,14 @@ def _cell(value: Union[str, bool, int, float]) -> Union[str, bool, int]:
     return value
 
 
-def _shown(value: float, unit: str) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.1f} %" if unit == "%" else f"{value:.1f} {unit}"
-
-
 def _figures_table(result: EvaluationResult) -> Table:
     summary = result.summary()
     seconds = result.frames.sum().item() * result.control_dt
     table = Table(title=f"{len(result.names)} clips, {seconds:.1f} s", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    for label, key, unit in _FIGURES:
-        table.add_row(label, _shown(summary[key], unit))
+    for key, figure in FIGURES.items():
+        table.add_row(figure.label + (f" ({figure.meaning})" if figure.meaning else ""), figure.text(summary[key]))
     return table
 
 
@@ -205,7 +187,7 @@ def _worst_table(result: EvaluationResult, num_worst: int) -> Table:
             Text(result.names[clip]),
             f"{length * result.control_dt:.1f} s",
             *("none" if frames == length else f"{frames * result.control_dt:.1f} s" for frames in (played, strict)),
-            _shown(result.errors[clip, 0].item(), "mm"),
+            FIGURES["eval/mpjpe_all"].text(result.errors[clip, 0].item()),
         )
     return table
 
@@ -215,3 +197,9 @@ def worst_first(result: EvaluationResult) -> List[int]:
     survival, succeeded = result.strict_survival.tolist(), result.relaxed_success.tolist()
     position_error = result.errors[:, 0].nan_to_num(math.inf).tolist()
     return sorted(range(len(survival)), key=lambda clip: (succeeded[clip], survival[clip], -position_error[clip], clip))
+
+
+def outcomes(result: EvaluationResult) -> List[str]:
+    """How each clip ended, as strict success, relaxed success only, or failed: ``strict``, ``relaxed``, ``failed``."""
+    pairs = zip(result.strict_success.tolist(), result.relaxed_success.tolist())
+    return ["strict" if strict else ("relaxed" if relaxed else "failed") for strict, relaxed in pairs]

@@ -7,7 +7,14 @@ import numpy as np
 
 COLOURS = {"strict": "#3a6ea5", "relaxed": "#c98a1b", "failed": "#b8473d"}
 """Of clips by how they ended: with every body near, with the mean near, or not at all."""
-LABELS = {"strict": "strict success", "relaxed": "relaxed success only", "failed": "failed"}
+KINDS = {
+    "": "all clips",
+    "strict": "strict success",
+    "not-strict": "no strict success",
+    "relaxed": "relaxed success only",
+    "failed": "failed",
+}
+"""What clips a person may choose to see: how they ended, and two more."""
 
 QUIET = "#66727f"
 _HIGHEST_SHOWN_MM = 800.0
@@ -83,7 +90,7 @@ def error_histogram(errors_mm: np.ndarray, outcomes: Sequence[str]) -> bytes:
         if values:
             everything = np.concatenate(values)
             bins = np.linspace(0.0, max(float(everything.max()), 1.0), 31)
-            axes.hist(values, bins=bins, stacked=True, color=[COLOURS[name] for name in present], label=[LABELS[name] for name in present])
+            axes.hist(values, bins=bins, stacked=True, color=[COLOURS[name] for name in present], label=[KINDS[name] for name in present])
             axes.axvline(float(np.median(everything)), color=QUIET, linewidth=1.0, linestyle="--")
             axes.annotate(
                 f"median {np.median(everything):.0f} mm",
@@ -126,7 +133,7 @@ def error_by_length(seconds: np.ndarray, errors_mm: np.ndarray, outcomes: Sequen
         for name, colour in COLOURS.items():
             chosen = kinds == name
             axes.scatter(
-                seconds[chosen], errors_mm[chosen], s=12, color=colour, alpha=0.75, linewidth=0, label=LABELS[name], rasterized=True
+                seconds[chosen], errors_mm[chosen], s=12, color=colour, alpha=0.75, linewidth=0, label=KINDS[name], rasterized=True
             )
         if len(seconds) and float(np.max(seconds)) > 20 * float(np.min(seconds)):
             axes.set_xscale("log")
@@ -179,7 +186,7 @@ def two_errors(errors_mm: np.ndarray, other_mm: np.ndarray, outcomes: Sequence[s
         for name, colour in COLOURS.items():
             chosen = both & (kinds == name)
             axes.scatter(
-                other_mm[chosen], errors_mm[chosen], s=12, color=colour, alpha=0.75, linewidth=0, label=LABELS[name], rasterized=True
+                other_mm[chosen], errors_mm[chosen], s=12, color=colour, alpha=0.75, linewidth=0, label=KINDS[name], rasterized=True
             )
         axes.set(xlim=(0, top), ylim=(0, top), xlabel=f"{_short(names[1])}, mm", ylabel=f"{_short(names[0])}, mm")
         axes.set_title("Mean position error, clip by clip (below the line: better here)")

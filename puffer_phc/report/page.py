@@ -39,6 +39,11 @@ def picture(content: bytes, kind: str, description: str) -> str:
     return f'<img alt="{text(description)}" src="{data_uri(content, kind)}">'
 
 
+def chart(svg: bytes, description: str) -> str:
+    """A drawing that is part of the page."""
+    return picture(svg, "image/svg+xml", description)
+
+
 def literal(value: Any) -> str:
     """``value`` as JavaScript that can't end the script that it stands in."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")

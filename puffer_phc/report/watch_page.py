@@ -3,15 +3,9 @@
 from typing import Any, Sequence
 
 from puffer_phc.report import page
+from puffer_phc.report.charts import KINDS
 from puffer_phc.report.curves import PANELS
 
-_KINDS = {
-    "": "all clips",
-    "not-strict": "no strict success",
-    "strict": "strict success",
-    "relaxed": "relaxed success only",
-    "failed": "failed",
-}
 _COLUMNS = (
     page.Column("clip", "name in the motion file", "up"),
     page.Column("last time", "how the last evaluation ended", "up"),
@@ -30,7 +24,7 @@ def watch_page(run: str, shapes: Sequence[Any]) -> str:
         '<button type="button" class="plain" id="worst" disabled>back to the worst clip</button></div>'
         '<div id="player"></div><p class="quiet small" id="attempt">the first attempt is on its way</p>'
     )
-    table = page.filters("clips", _KINDS) + page.table("clips", _COLUMNS, ())
+    table = page.filters("clips", KINDS) + page.table("clips", _COLUMNS, ())
     body = (
         f'<h1>{page.text(run)}</h1><div id="state" class="quiet">…</div><div class="progress"><div id="done"></div></div>'
         f'<div class="live"><section>{moving}</section><section><h2>Learning</h2><div class="panels">{panels}</div></section></div>'

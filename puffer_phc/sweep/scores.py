@@ -6,21 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
-METRICS = {
-    "eval/survival_strict": "maximize",
-    "eval/success_rate": "maximize",
-    "eval/success_rate_relaxed": "maximize",
-    "eval/success_rate_strict": "maximize",
-    "eval/mpjpe_all": "minimize",
-    "eval/mpjpe_succ": "minimize",
-    "eval/mpjpe_pa": "minimize",
-    "eval/mpjpel_all": "minimize",
-    "eval/mpjpel_succ": "minimize",
-    "eval/accel_dist": "minimize",
-    "eval/vel_dist": "minimize",
-}
-"""Figures of an evaluation, and which way they are better."""
-
 _UPTIME = "performance/uptime"
 
 
