@@ -28,7 +28,7 @@ ALLOWED = {
 }
 """What each part may import besides itself. The two that are not named are where programs begin, ``start`` and ``doctor``."""
 
-MODES = {"train", "evaluate", "play", "sweep", "watch_process", "export", "converting"}
+MODES = {"train", "evaluate", "play", "sweep", "watch_process", "export", "reproduction"}
 """Files of ``commands`` that begin something of their own: none of them needs another."""
 
 ENGINES = {"mujoco", "mujoco_warp", "warp", "isaacgym"}

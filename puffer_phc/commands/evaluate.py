@@ -2,17 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
 from rich.console import Console
 
 from puffer_phc import build
 from puffer_phc.command_line import say
 from puffer_phc.commands.evaluation_keeper import worst_traces
-from puffer_phc.commands.session import Session, open_session, session_policy
+from puffer_phc.commands.session import evaluated, open_session
 from puffer_phc.config import Config
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
+from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.tables import read_motions, summary_table, write_output, write_results
 from puffer_phc.evaluate.trace import Trace
 from puffer_phc.files import check_writable
@@ -33,7 +33,9 @@ def evaluate(arguments: Parsed) -> int:
     if arguments.checkpoint_path is None:
         raise ConfigError("--mode eval needs a checkpoint: -c FILE")
     check_writable(arguments.output)
-    session, result, motions, policy = evaluated(arguments)
+    session = open_session(arguments)
+    check_compare(session.config)
+    result, motions, policy = evaluated(session, arguments)
     if session.world.is_main:
         Console().print(summary_table(result))
         files = write_results(result, arguments.output)
@@ -46,28 +48,6 @@ def evaluate(arguments: Parsed) -> int:
             say(f"wrote {write_report(files.report, session.config, arguments.checkpoint_path, result, traces, other)}")
     session.world.close()
     return 0
-
-
-class Evaluated(NamedTuple):
-    """An evaluation and what it was made with."""
-
-    session: Session
-    result: EvaluationResult
-    motions: MotionLibrary
-    policy: Policy
-
-
-def evaluated(arguments: Parsed) -> Evaluated:
-    """What the checkpoint of ``arguments`` does on every clip."""
-    session = open_session(arguments)
-    check_compare(session.config)
-    motions = build.load_motions(session.config, session.device, session.world)
-    evaluator = build.Evaluator(session.config, motions, session.world)
-    network = session_policy(session, arguments, evaluator.observation_size, evaluator.action_size)
-    policy = Deterministic(network)
-    result = evaluator(policy)
-    evaluator.close()
-    return Evaluated(session, result, motions, policy)
 
 
 def second_result(config: Config, motions: MotionLibrary, world: World) -> Optional[EvaluationResult]:

@@ -1,4 +1,4 @@
-"""What the modes have in common: the device, the other processes, the options settled, the policy of a checkpoint."""
+"""What the modes have in common: the device, the other processes, the options settled, a checkpoint's policy and how it does."""
 
 import dataclasses
 from typing import NamedTuple, Optional
@@ -7,11 +7,13 @@ import torch
 
 from puffer_phc import build
 from puffer_phc.config import Config, chosen
+from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
 from puffer_phc.learn.checkpoint import Checkpoint
 from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
-from puffer_phc.learn.rollout import set_products
+from puffer_phc.learn.rollout import Deterministic, set_products
+from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.options import Parsed
 from puffer_phc.resolve import choose_device, resolve
 
@@ -56,3 +58,21 @@ def session_policy(session: Session, arguments: Parsed, observation_size: int, a
     if session.checkpoint is not None and arguments.checkpoint_path is not None:
         build.restore_policy(policy, session.checkpoint, arguments.checkpoint_path)
     return policy
+
+
+class Evaluated(NamedTuple):
+    """An evaluation and what it was made with."""
+
+    result: EvaluationResult
+    motions: MotionLibrary
+    policy: Policy
+
+
+def evaluated(session: Session, arguments: Parsed) -> Evaluated:
+    """What the session's checkpoint does on every clip."""
+    motions = build.load_motions(session.config, session.device, session.world)
+    evaluator = build.Evaluator(session.config, motions, session.world)
+    policy = Deterministic(session_policy(session, arguments, evaluator.observation_size, evaluator.action_size))
+    result = evaluator(policy)
+    evaluator.close()
+    return Evaluated(result, motions, policy)

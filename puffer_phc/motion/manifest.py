@@ -203,3 +203,30 @@ def manifest_jobs(found: Iterable[Found]) -> List[List[Source]]:
             performer = f"{one.state} {one.skeleton}" if one.state == OTHER_FORMAT else one.entry.performer
             jobs[performer].append(Source(one.path, one.entry.clip, one.entry.fps, one.skeleton, False, one.entry.category))
     return list(jobs.values())
+
+
+def account(found: Sequence[Found]) -> Iterator[str]:
+    """What a folder has of a manifest, line by line: clips that are not as they were, and counts."""
+    for state in (DIFFERENT, MISSING):
+        for one in found:
+            if one.state == state:
+                where = one.entry.address or one.entry.note
+                yield f"{state}: {one.entry.clip} ({one.entry.file}{' on ' + one.entry.skeleton if one.entry.skeleton else ''}); {where}"
+    counts = Counter(one.state for one in found)
+    yield f"{len(found)} clips: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    if counts[OTHER_FORMAT]:
+        yield (
+            f"{counts[OTHER_FORMAT]} clips come from CMU's AMC files where we used B. Hahne's BVH conversion of them: "
+            "figures may differ slightly from ours"
+        )
+        guessed = [one.entry.clip for one in found if one.state == OTHER_FORMAT and one.entry.note]
+        if guessed:
+            yield f"of these, the trial numbers of {len(guessed)} were guessed, so that they may be other trials: {' '.join(guessed)}"
+
+
+def disagreements(found: Sequence[Found], dropped: Iterable[str]) -> Iterator[str]:
+    """Where the inspection, which left out the clips ``dropped``, decided otherwise than in the manifest, line by line."""
+    left_out = set(dropped)
+    for entry in (one.entry for one in found if one.path is not None and one.entry.role != NEEDS_SCENE):
+        if (entry.role == REJECTED) != (entry.clip in left_out):
+            yield f"unlike ours: {entry.clip} was {'kept' if entry.role == REJECTED else 'left out'} here; the manifest says {entry.role}"
