@@ -45,7 +45,7 @@ def test_counts_are_those_of_the_documents():
     assert f"{counts[TRAIN]} for training, {counts[HELD_OUT]} held out" in text
     assert f"{counts[TRAIN] + counts[HELD_OUT]} are accepted" in text
     rejected = [entry.clip for entry in ENTRIES if entry.role == REJECTED]
-    assert len(rejected) == 4 and all(clip in text for clip in rejected)
+    assert len(rejected) == 8 and all(clip in text for clip in rejected)
 
 
 def test_whole_subjects_are_held_out():
