@@ -84,7 +84,7 @@ def spoil_states(trainer: Trainer, row: int, value: float, is_bad: Callable[[int
 
     def spoiled(target: torch.Tensor) -> None:
         if is_bad(len(calls)):
-            simulator._qvel[row, 10] = value
+            simulator.batch.bind("qvel")[row, 10] = value
         calls.append(None)
         step(target)
 

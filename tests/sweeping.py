@@ -88,7 +88,7 @@ def begin(folder: Path, num_runs: int) -> int:
 
 def kill_until_over(folder: Path, num_kills: int, seed: int) -> Dict[str, Any]:
     """Kill the sweep or, every other time, one of its trainings; then let it end."""
-    runs._PAUSE_SECONDS = 0.02
+    runs.PAUSE_SECONDS = 0.02
     draw = random.Random(seed)
     folder.mkdir(exist_ok=True)
     kills = {"sweep": 0, "worker": 0}

@@ -15,7 +15,7 @@ from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.deepmimic import import_deepmimic
+from puffer_phc.motion.deepmimic import import_deepmimic, size_ratio
 from puffer_phc.motion.file import load_motion_file
 
 ROOT = Path(__file__).parents[1]
@@ -104,23 +104,17 @@ def test_heading_and_travel_keep_their_sense(tmp_path):
     quarter_left = [math.cos(math.pi / 4), 0.0, math.sin(math.pi / 4), 0.0]
     frames = [frame(pos=(0.0, STANDING, -0.05 * k), root=quarter_left) for k in range(20)]
     clip = import_deepmimic(write(tmp_path / "step.txt", frames))
-    assert clip.root_pos[-1, 1] - clip.root_pos[0, 1] == pytest.approx(0.95 * clip_size(), abs=1e-4)
+    assert clip.root_pos[-1, 1] - clip.root_pos[0, 1] == pytest.approx(0.95 * size_ratio(), abs=1e-4)
     assert abs(clip.root_pos[:, 0] - clip.root_pos[0, 0]).max() < 1e-4
     found = positions(clip)
     assert found["L_Toe"][1] > found["L_Ankle"][1] + 0.1
-
-
-def clip_size():
-    from puffer_phc.motion.deepmimic import _size
-
-    return _size()
 
 
 def test_key_frames_of_any_rate_keep_their_time(tmp_path):
     frames = [frame(pos=(0.1 * k, STANDING, 0.0), seconds=0.0625) for k in range(17)]
     clip = import_deepmimic(write(tmp_path / "slow.txt", frames))
     assert clip.num_frames == 31
-    np.testing.assert_allclose(np.diff(clip.root_pos[:, 0]), 0.1 / 0.0625 / 30 * clip_size(), atol=1e-5)
+    np.testing.assert_allclose(np.diff(clip.root_pos[:, 0]), 0.1 / 0.0625 / 30 * size_ratio(), atol=1e-5)
 
 
 def test_cycles_are_closed_and_go_on(tmp_path):
@@ -132,7 +126,7 @@ def test_cycles_are_closed_and_go_on(tmp_path):
     clip = import_deepmimic(write(tmp_path / "humanoid3d_walk.txt", frames, "wrap"))
     assert clip.duration >= 5.0
     travel = clip.root_pos[30:] - clip.root_pos[:-30]
-    np.testing.assert_allclose(travel[10:-10, 0], 1.2 * clip_size(), atol=1e-4)
+    np.testing.assert_allclose(travel[10:-10, 0], 1.2 * size_ratio(), atol=1e-4)
     np.testing.assert_allclose(travel[10:-10, 1:], 0.0, atol=1e-4)
     quats = torch.from_numpy(clip.local_quats)
     again = rotations.angle(rotations.multiply(quats[40:-10], rotations.conjugate(quats[10:-40])))

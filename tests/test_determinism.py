@@ -51,7 +51,7 @@ def test_the_warp_backend_follows_the_switch(deterministic: None) -> None:
     from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
 
     simulator = MujocoWarpSimulator(2, PhysicsOptions(), torch.device("cpu"))
-    assert simulator._warp_model.opt.deterministic == mujoco_warp.DeterminismType.ALL
+    assert simulator.warp_model.opt.deterministic == mujoco_warp.DeterminismType.ALL
     targets = torch.zeros(2, 69)
     start = simulator.snapshot()
     simulator.step(targets)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Tuple
 
 import pytest
 import torch
@@ -42,8 +42,8 @@ class Gaussians:
         return self.mean + torch.randn(count, SIZE, generator=generator)
 
 
-def make_style(observer: Gaussians, **discriminator: object) -> Style:
-    """Over a rollout of numbered rows: the first column is the row's place in time, the second its environment."""
+def make_style(observer: Gaussians, **discriminator: object) -> Tuple[Style, Rollout]:
+    """Over a rollout of numbered rows, which comes with it: the first column is the row's place in time, the second its environment."""
     config = Config(env=EnvConfig(num_envs=NUM_ENVS), discriminator=DiscriminatorConfig(layer_sizes=(16,), batch_size=32, **discriminator))
     config = replace(config, train=replace(config.train, batch_size=NUM_STEPS * NUM_ENVS, minibatch_size=16, bptt_horizon=4, device="cpu"))
     rollout = Rollout(NUM_STEPS, NUM_ENVS, 4, PHCPolicy(5, 2, (8,), 8), SIZE)
@@ -51,7 +51,7 @@ def make_style(observer: Gaussians, **discriminator: object) -> Style:
     rollout.style[..., 0] = torch.arange(NUM_STEPS).unsqueeze(1)
     rollout.style[..., 1] = torch.arange(NUM_ENVS)
     rollout.rewards.uniform_(generator=torch.Generator().manual_seed(2))
-    return Style(resolve(config, CPU), observer, rollout, World())  # type: ignore[arg-type]
+    return Style(resolve(config, CPU), observer, rollout, World()), rollout  # type: ignore[arg-type]
 
 
 def test_original_dimensions_have_the_original_number_of_parameters() -> None:
@@ -144,9 +144,9 @@ def test_zero_stays_zero_in_units_of_what_is_usual() -> None:
 
 
 def test_style_rewards_land_on_the_samples_they_belong_to() -> None:
-    style = make_style(Gaussians(0.0), task_weight=0.3, style_weight=0.8, reward_scale=1.5)
+    style, rollout = make_style(Gaussians(0.0), task_weight=0.3, style_weight=0.8, reward_scale=1.5)
     style.take_in()
-    rollout, before = style._rollout, style._rollout.rewards.clone()
+    before = rollout.rewards.clone()
     style.reward()
     assert before.std() > 0.1
     alone = torch.tensor(
@@ -158,10 +158,10 @@ def test_style_rewards_land_on_the_samples_they_belong_to() -> None:
 
 
 def test_without_style_weight_rewards_stay_what_they_are() -> None:
-    style = make_style(Gaussians(0.0), task_weight=1.0, style_weight=0.0)
-    before = style._rollout.rewards.clone()
+    style, rollout = make_style(Gaussians(0.0), task_weight=1.0, style_weight=0.0)
+    before = rollout.rewards.clone()
     style.reward()
-    assert torch.equal(style._rollout.rewards, before)
+    assert torch.equal(rollout.rewards, before)
 
 
 @pytest.mark.parametrize("variant", ["AMP", "ADD"])
@@ -182,7 +182,7 @@ def test_a_rollout_records_the_state_that_each_action_led_to(tmp_path: Path, var
 
 
 def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
-    style = make_style(Gaussians(4.0), learning_rate=0.01, grad_penalty=0.1)
+    style, rollout = make_style(Gaussians(4.0), learning_rate=0.01, grad_penalty=0.1)
     style.take_in()
     before = style.update(1.0)
     for _ in range(100):
@@ -191,7 +191,7 @@ def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
     assert after["losses/disc_loss"] < 0.5 * before["losses/disc_loss"]
     assert after["losses/disc_agent_acc"] > 0.95 and after["losses/disc_demo_acc"] > 0.95
     real = Gaussians(4.0).demonstrations(50, torch.Generator().manual_seed(9))
-    simulated = style._rollout.style.flatten(0, 1)
+    simulated = rollout.style.flatten(0, 1)
     assert style_reward(style.discriminator(real)).mean() > 3.0 * style_reward(style.discriminator(simulated)).mean()
 
 
@@ -228,7 +228,7 @@ def test_a_gradient_of_the_discriminator_that_is_not_finite_is_a_fault() -> None
 def test_penalties_flatten_the_discriminator() -> None:
     slopes = []
     for penalty in (0.0, 20.0):
-        style = make_style(Gaussians(4.0), learning_rate=0.01, grad_penalty=penalty)
+        style, _ = make_style(Gaussians(4.0), learning_rate=0.01, grad_penalty=penalty)
         for _ in range(50):
             style.take_in()
             figures = style.update(1.0)
@@ -237,23 +237,23 @@ def test_penalties_flatten_the_discriminator() -> None:
 
 
 def test_the_memory_holds_what_earlier_rollouts_showed() -> None:
-    style = make_style(Gaussians(0.0), replay_size=20, replay_rate=0.25)
-    style._rollout.style.fill_(0.0)
+    style, rollout = make_style(Gaussians(0.0), replay_size=20, replay_rate=0.25)
+    rollout.style.fill_(0.0)
     style.take_in()
-    assert (style._memory == 0.0).all()
+    assert (style.own_state()["memory"] == 0.0).all()
     for iteration in range(1, 6):
-        style._rollout.style.fill_(float(iteration))
+        rollout.style.fill_(float(iteration))
         style.take_in()
-        kept = style._memory[:, 0].tolist()
+        kept = style.own_state()["memory"][:, 0].tolist()
         assert kept.count(float(iteration)) == 5
     assert sorted(kept) == [2.0] * 5 + [3.0] * 5 + [4.0] * 5 + [5.0] * 5
 
 
 def test_statistics_are_of_both_kinds_and_those_of_differences_of_the_agent_alone() -> None:
-    both = make_style(Gaussians(100.0))
+    both, rollout = make_style(Gaussians(100.0))
     both.take_in()
-    mean = both._rollout.style.mean((0, 1))
+    mean = rollout.style.mean((0, 1))
     assert (both.discriminator.norm.mean[2:] > 40.0).all() and (both.discriminator.norm.mean[2:] < 60.0).all()
-    agent = make_style(Gaussians(100.0, is_difference=True))
+    agent, _ = make_style(Gaussians(100.0, is_difference=True))
     agent.take_in()
     assert (agent.discriminator.norm.mean - mean).abs().max() < 2.0

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from puffer_phc import rotations
 from puffer_phc.config import EnvConfig
-from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult, _Judge, evaluate, merge
+from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult, Judge, evaluate, merge
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.humanoid.skeleton import NUM_BODIES
 from puffer_phc.motion.file import Clip
@@ -208,13 +208,13 @@ class _NoWaiting(TorchDispatchMode):
 
 def test_measuring_a_step_waits_for_nothing_and_keeps_three_frames():
     simulator, motions = KinematicSimulator(3), _motions()
-    judge = _Judge(simulator, motions)
+    judge = Judge(simulator, motions)
     judge.begin(torch.tensor([0, 2, 4]), torch.tensor([11, 30, 0]))
     judge.set_state(torch.ones(3, dtype=torch.bool), motions.at(torch.tensor([0, 2, 4]), torch.zeros(3)).pose())
     with _NoWaiting():
         for _ in range(6):
             judge.step(torch.zeros(3, 69))
-    assert sum(tensor.numel() for tensor in judge._offsets) == 3 * 3 * NUM_BODIES * 3
+    assert sum(tensor.numel() for tensor in judge.offsets) == 3 * 3 * NUM_BODIES * 3
     with pytest.raises(AssertionError, match="_local_scalar_dense"), _NoWaiting():
         judge.is_anyone_running()
 

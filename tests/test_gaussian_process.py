@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_phc.sweep.gaussian_process import Bend, GaussianProcess, _Objective, fitted
+from puffer_phc.sweep.gaussian_process import Bend, GaussianProcess, Objective, fitted
 
 NOISELESS = torch.tensor(math.log(1e-8), dtype=torch.float64)
 
@@ -72,7 +72,7 @@ def test_a_fit_finds_what_matters_and_how_noisy_it_is():
 @pytest.mark.parametrize("is_bent", [False, True])
 def test_the_gradient_of_a_fit_is_that_of_its_value(is_bent):
     points, scores = grid(9, 2), grid(9, 1, seed=3)[:, 0]
-    objective = _Objective(points, scores, Bend(scores) if is_bent else None)
+    objective = Objective(points, scores, Bend(scores) if is_bent else None)
     vector = np.array([-1.0, 0.3, 0.5, -3.0] + [0.7] * is_bent)
     steps = 1e-6 * np.eye(len(vector))
     slopes = [(objective(vector + step)[0] - objective(vector - step)[0]) / 2e-6 for step in steps]

@@ -274,9 +274,10 @@ def test_the_adapter_prefers_it_and_trains_no_worse(gymtorch):
     use_stand_in()
     from puffer_phc.humanoid.mjcf import PhysicsOptions
     from puffer_phc.sim.isaac_gym import IsaacGymSimulator
+    from puffer_phc.sim.isaac_loading import import_bridge
 
     simulator = IsaacGymSimulator(2, PhysicsOptions(), torch.device("cpu"))
-    assert simulator._bridge.wrap is gymtorch.wrap_tensor
+    assert import_bridge().wrap is gymtorch.wrap_tensor
     for _ in range(3):
         simulator.step(torch.full((2, 69), 0.1))
     assert 0.8 < simulator.body.pos[0, 0, 2] < 0.95 and simulator.dof.pos.abs().max() > 0.02

@@ -90,7 +90,7 @@ SPACE = Space(
 
 def test_suggestions_and_results_pass_through(package):
     search = ImbueCarbs(SPACE, seed=7, radius=0.2, max_cost=60.0)
-    theirs = search._carbs
+    theirs = search.carbs
     assert theirs.params == CARBSParams(1, 7, 5, 0.2, 5, 60.0, False, False)
     params = search.suggest()
     assert params == pytest.approx({"rate": 1e-4, "gamma": 0.98, "epochs": 4, "batch": 4096, "width": 128})
@@ -103,7 +103,7 @@ def test_suggestions_and_results_pass_through(package):
 
 
 def test_spaces_are_theirs(package):
-    spaces = {name: param.space for name, param in ImbueCarbs(SPACE)._carbs.spaces.items()}
+    spaces = {name: param.space for name, param in ImbueCarbs(SPACE).carbs.spaces.items()}
     assert type(spaces["rate"]) is LogSpace and (spaces["rate"].min, spaces["rate"].max) == (1e-5, 1e-2)
     assert spaces["gamma"] == LogitSpace(0.9, 0.999)
     assert spaces["epochs"].is_integer and (spaces["epochs"].min, spaces["epochs"].max) == (1, 6)

@@ -319,7 +319,7 @@ class NoWaiting(TorchDispatchMode):
 def test_device_path_never_waits_and_equals_the_cpu_path(motions, num_frames):
     config = replace(CONFIG, num_future_frames=num_frames)
     env, device_env = (make_env(motions, config, num_envs=5, seed=9) for _ in range(2))
-    device_env._waits_are_free = False
+    device_env.waits_are_free = False
     for step in range(25):
         if step % 7 == 3:
             for each in (env, device_env):
@@ -334,14 +334,13 @@ def test_device_path_never_waits_and_equals_the_cpu_path(motions, num_frames):
 
 def test_continues_exactly_from_a_snapshot(motions):
     env = make_env(motions, num_envs=4, seed=5)
-    sampler_state = env.sampler._random.generator
     for _ in range(10):
         follow(env)
-    snapshot, generator = env.snapshot(), sampler_state.get_state()
+    snapshot, sampler = env.snapshot(), env.sampler.state_dict()
     expected = [cloned(follow(env)) for _ in range(25)]
     other = make_env(motions, num_envs=4, seed=6)
     other.restore(snapshot)
-    other.sampler._random.generator.set_state(generator)
+    other.sampler.load_state_dict(sampler)
     for result in expected:
         for one, again in zip(result, follow(other)):
             assert torch.equal(one, again)

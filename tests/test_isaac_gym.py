@@ -26,6 +26,7 @@ from puffer_phc.humanoid.mjcf import STANDING_HEIGHT, PhysicsOptions
 from puffer_phc.humanoid.skeleton import EXCLUDED_CONTACTS, dof_damping, dof_stiffness
 from puffer_phc.learn.checkpoint import load_checkpoint
 from puffer_phc.motion.file import save_motion_file
+from puffer_phc.sim.isaac_loading import import_bridge
 from puffer_phc.start import asked_backend
 from puffer_phc.state import Pose
 
@@ -313,7 +314,7 @@ class TestStandIn:
         sim.is_prepared = True
 
     def test_a_setter_counts_once(self, simulator, gym, gymapi):
-        target = simulator._bridge.unwrap(simulator._target)
+        target = import_bridge().unwrap(torch.zeros(N, D))
         gym.set_dof_position_target_tensor(gymapi.Gym.live, target)
         with pytest.raises(gymapi.OrderError, match="twice"):
             gym.set_dof_position_target_tensor(gymapi.Gym.live, target)
@@ -321,22 +322,23 @@ class TestStandIn:
     @pytest.mark.parametrize("wrong", [torch.zeros(N, D, dtype=torch.int32), torch.zeros(N, D - 1), torch.zeros(N * D)])
     def test_tensors(self, simulator, gym, gymapi, wrong):
         with pytest.raises(TypeError, match="needed"):
-            gym.set_dof_position_target_tensor(gymapi.Gym.live, simulator._bridge.unwrap(wrong))
+            gym.set_dof_position_target_tensor(gymapi.Gym.live, import_bridge().unwrap(wrong))
 
     def test_bodies_are_stale_after_a_setter(self, simulator, gym, gymapi):
         """As in PhysX: without our kinematics the first observation of an episode would be of the one before."""
-        sim, unwrap = gymapi.Gym.live, simulator._bridge.unwrap
+        sim, bridge = gymapi.Gym.live, import_bridge()
+        root = bridge.wrap(gym.acquire_actor_root_state_tensor(sim))
         simulator.step(torch.zeros(N, D))
         simulator.set_state(ALL, random_pose(2, height=9.0))
         ids = torch.arange(N, dtype=torch.int32)
-        gym.set_actor_root_state_tensor_indexed(sim, unwrap(simulator._root), unwrap(ids), N)
+        gym.set_actor_root_state_tensor_indexed(sim, bridge.unwrap(root), bridge.unwrap(ids), N)
         assert simulator.body.pos[:, 0, 2].min() > 5.0
         gym.refresh_actor_root_state_tensor(sim)
         gym.refresh_rigid_body_state_tensor(sim)
-        assert simulator._root[:, 2].min() > 5.0 > STANDING_HEIGHT + 1.0 > simulator.body.pos[:, 0, 2].max()
+        assert root[:, 2].min() > 5.0 > STANDING_HEIGHT + 1.0 > simulator.body.pos[:, 0, 2].max()
 
-    def test_memory_of_a_destroyed_simulation_is_poisoned(self, simulator):
-        root = simulator._root
+    def test_memory_of_a_destroyed_simulation_is_poisoned(self, simulator, gym, gymapi):
+        root = import_bridge().wrap(gym.acquire_actor_root_state_tensor(gymapi.Gym.live))
         simulator.close()
         assert root.isnan().all()
 

@@ -134,7 +134,7 @@ def test_a_file_of_the_size_of_amass(amass_size):
     library, laid = seconds_of(lambda: MotionLibrary(clips, DEVICE))
     if DEVICE.type == "cuda":
         assert torch.cuda.max_memory_allocated() < 16e9
-    size = library._rows.numel() * library._rows.element_size()
+    size = library.num_bytes
     print(f"read in {read:.1f} s, on {DEVICE} after {laid:.1f} s more, {size / 1e9:.2f} GB")
     assert library.num_clips == 11313
     assert library.num_frames.sum() == 4_000_000
@@ -158,7 +158,7 @@ def test_a_tenth_of_it_at_a_time(amass_size):
         taken = int(library.num_rows[library.residents].sum())
         assert 0.99 * limit < taken <= limit
         assert library.is_resident[sampler.draw()[0]].all()
-    size = library._rows.numel() * library._rows.element_size()
+    size = library.num_bytes
     print(f"read in {read:.1f} s, library {opened:.2f} s, sampler {prepared:.2f} s, changes {[round(change, 2) for change in changes]} s")
     print(f"{len(library.residents)} clips there, {size / 1e9:.2f} GB on {DEVICE}")
     if DEVICE.type == "cuda":

@@ -161,8 +161,8 @@ def test_the_reported_torque_is_the_one_that_moved_the_joints(integrator, rate, 
 def test_diverged_rows_are_not_reset_behind_our_back():
     """With MuJoCo's autoreset a diverged humanoid would go on from the zero pose as if nothing had happened."""
     simulator = MujocoCpuSimulator(2, PhysicsOptions())
-    assert simulator._batch.model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    simulator._qvel[1, 20] = 1e12
+    assert simulator.batch.model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    simulator.batch.bind("qvel")[1, 20] = 1e12
     simulator.step(torch.zeros(2, D))
     assert simulator.diverged.tolist() == [False, True]
     assert simulator.read_counters().diverged == 1
@@ -173,7 +173,7 @@ def test_no_log_file_is_left(tmp_path, monkeypatch, capfd):
     config = mujoco.MjLogConfig.get()
     before = config.logto_file, config.logto_console
     simulator = MujocoCpuSimulator(4, PhysicsOptions(), num_threads=2)
-    simulator._qvel[1, 20], simulator._qpos[2, 0] = math.nan, math.inf
+    simulator.batch.bind("qvel")[1, 20], simulator.batch.bind("qpos")[2, 0] = math.nan, math.inf
     simulator.step(torch.full((4, D), math.nan))
     simulator.step(torch.zeros(4, D))
     assert simulator.read_counters().diverged == 4
@@ -188,7 +188,7 @@ def test_threads_give_bit_equal_results():
     histories = []
     for num_threads in (1, 2, 5):
         simulator = MujocoCpuSimulator(7, PhysicsOptions(), num_threads)
-        assert simulator._batch.nthread == num_threads
+        assert simulator.num_threads == num_threads
         simulator.set_state(torch.ones(7, dtype=torch.bool), pose)
         for step in range(10):
             simulator.step(pose.dof_pos + 0.05 * step)
@@ -221,9 +221,9 @@ def test_warm_starts_are_part_of_the_state():
     for is_cleared in (False, True):
         simulator.restore(snapshot)
         if is_cleared:
-            simulator._batch.bind("qacc_warmstart")[:] = 0.0
+            simulator.batch.bind("qacc_warmstart")[:] = 0.0
         simulator.step(torch.full((2, D), 0.2))
-        results.append(simulator._rows.copy())
+        results.append(simulator.batch.state.copy())
     assert not np.array_equal(*results)
 
 

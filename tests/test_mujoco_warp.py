@@ -142,7 +142,7 @@ def test_power_is_the_mean_over_substeps_of_the_implicit_torque_times_velocity(s
 
 def test_views_keep_their_addresses(simulator):
     def addresses():
-        states = (*simulator.body, *simulator.dof, simulator.diverged, *simulator._integration_state().values())
+        states = (*simulator.body, *simulator.dof, simulator.diverged, *simulator.integration_state().values())
         return [tensor.data_ptr() for tensor in states]
 
     before = addresses()
@@ -156,11 +156,11 @@ def test_views_keep_their_addresses(simulator):
 def test_set_state_moves_its_rows_and_no_others(simulator):
     simulator.set_state(ALL, random_pose(7, 0.0))
     simulator.step(torch.zeros(NUM_ENVS, NUM_DOFS))
-    before = {name: part.clone() for name, part in simulator._integration_state().items()}
+    before = simulator.snapshot()
     published = [part.clone() for part in (*simulator.body, *simulator.dof)]
     mask = torch.tensor([True, False, True, False])
     simulator.set_state(mask, random_pose(8, 1.0))
-    after = simulator._integration_state()
+    after = simulator.snapshot()
     for name, part in after.items():
         assert torch.equal(part[~mask], before[name][~mask]), name
     for part, old in zip((*simulator.body, *simulator.dof), published):

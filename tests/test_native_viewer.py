@@ -23,15 +23,15 @@ assert set(key_commands().values()) == {entry.name for entry in COMMANDS if entr
 for code, name in key_commands().items():
     before = session.settings
     if name not in ("recording", "quit"):
-        window._on_key(code)
+        window.press(code)
         session.advance(0.04)
         window.draw(0.04)
     kind = next(entry.kind for entry in COMMANDS if entry.name == name)
     assert kind != "toggle" or name == "recording" or getattr(session.settings, name) != getattr(before, name), name
-assert window._handle.user_scn.ngeom > 0
+assert window.handle.user_scn.ngeom > 0
 assert session.camera is not None
-assert all(len(block) < 500 for text in window._texts() for block in text[2:])
-window._on_key(256)
+assert all(len(block) < 500 for text in window.texts() for block in text[2:])
+window.press(256)
 window.run()
 assert session.is_over
 window.close()

@@ -118,7 +118,7 @@ def test_the_humanoid_that_is_looked_at_goes_round(session):
 
 
 def test_a_push_changes_the_root_velocity_of_every_humanoid_by_its_speed(session):
-    body = session._env.simulator.body
+    body = session.env.simulator.body
     before = body.lin_vel[:, 0].clone()
     do(session, "push")
     change = body.lin_vel[:, 0] - before
@@ -141,22 +141,22 @@ def test_mean_actions_repeat_and_sampled_ones_do_not(session):
 def test_a_newer_checkpoint_of_the_run_takes_over(session, tmp_path):
     do(session, "newer_checkpoint")
     assert "no newer" in last_message(session)
-    before = {name: tensor.clone() for name, tensor in session._policy.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in session.policy.state_dict().items()}
     newer = save_policy(tmp_path / "latest.pt", seed=5)
     os.utime(newer, (time.time() + 5, time.time() + 5))
     assert "newer one is there" in dict(session.status())["checkpoint"]
     do(session, "newer_checkpoint")
     assert dict(session.status())["checkpoint"] == "latest.pt"
-    assert not torch.equal(before["mean_head.weight"], session._policy.state_dict()["mean_head.weight"])
+    assert not torch.equal(before["mean_head.weight"], session.policy.state_dict()["mean_head.weight"])
 
 
 def test_a_checkpoint_that_does_not_fit_is_a_message_and_the_old_policy_stays(session, tmp_path):
     other = save_policy(tmp_path / "other.pt", action_size=5)
     os.utime(other, (time.time() + 5, time.time() + 5))
-    policy = session._policy
+    policy = session.policy
     do(session, "newer_checkpoint")
     assert "other.pt" in last_message(session) and "5 actions" in last_message(session)
-    assert session._policy is policy
+    assert session.policy is policy
 
 
 def test_progress_and_camera_are_written(session, caplog):
@@ -194,7 +194,7 @@ def test_a_recording_gets_every_step_until_it_is_stopped_discarded_or_breaks(ses
         (2, None, 2, "cancelled"),
     ):
         recorder = ListRecorder(good)
-        session._make_recorder = lambda recorder=recorder: recorder
+        session.make_recorder = lambda recorder=recorder: recorder
         assert do(session, "recording").recording
         session.advance(4 * session.control_dt)
         if ending:
@@ -206,7 +206,7 @@ def test_a_recording_gets_every_step_until_it_is_stopped_discarded_or_breaks(ses
 
 def test_closing_finishes_a_recording(tmp_path):
     session, recorder = small_session(tmp_path), ListRecorder()
-    session._make_recorder = lambda: recorder
+    session.make_recorder = lambda: recorder
     do(session, "recording", True)
     session.close()
     assert recorder.ended == "closed"

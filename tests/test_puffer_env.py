@@ -166,7 +166,7 @@ def test_continues_exactly_from_a_snapshot():
     for _ in range(5):
         follow(env)
     other.restore(env.snapshot())
-    other.env.sampler._random.generator.set_state(env.env.sampler._random.generator.get_state())
+    other.env.sampler.load_state_dict(env.env.sampler.state_dict())
     for _ in range(20):
         follow(env)
         follow(other)

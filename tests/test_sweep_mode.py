@@ -14,7 +14,7 @@ from sweeping import lines
 from synthetic_motion import swaying_clip
 
 from puffer_phc.command_line import INTERRUPTED
-from puffer_phc.commands.sweep import TrainingLauncher, _devices, make_search
+from puffer_phc.commands.sweep import TrainingLauncher, make_search, worker_devices
 from puffer_phc.commands.sweep_report import summary_table, sweep_report
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.main import main
@@ -76,21 +76,26 @@ def test_the_projects_own_file_may_change_while_a_sweep_goes_on(tmp_path):
 
 def test_evaluations_are_spread_evenly(tmp_path):
     launcher = TrainingLauncher(described(tmp_path), tmp_path, CPU)
-    assert launcher._eval_interval({"train.total_timesteps": 640}) == 5
-    assert launcher._eval_interval({"train.total_timesteps": 100}) == 1
+
+    def eval_interval(name, value):
+        words = launcher.command({name: value}, tmp_path / "run")
+        return words[words.index("--train.eval_interval") + 1] if "--train.eval_interval" in words else None
+
+    assert eval_interval("train.total_timesteps", 640) == "5"
+    assert eval_interval("train.total_timesteps", 100) == "1"
     assert launcher.total_steps({"train.total_timesteps": 640}) == 640
-    assert launcher._eval_interval({"train.minibatch_size": 7}) is None, "sizes that do not divide: the training will say so"
+    assert eval_interval("train.minibatch_size", 7) is None, "sizes that do not divide: the training will say so"
 
 
 def test_every_worker_gets_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert _devices(Config(), torch.device("cuda"), None) == ["0", "1", "2"]
-    assert _devices(Config(), torch.device("cuda"), 5) == ["0", "1", "2", "0", "1"]
-    assert _devices(Config(), torch.device("cuda", 2), None) == ["2"]
+    assert worker_devices(Config(), torch.device("cuda"), None) == ["0", "1", "2"]
+    assert worker_devices(Config(), torch.device("cuda"), 5) == ["0", "1", "2", "0", "1"]
+    assert worker_devices(Config(), torch.device("cuda", 2), None) == ["2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert _devices(Config(), torch.device("cuda"), None) == ["4", "6"]
-    assert _devices(Config(), CPU, None) == [None]
+    assert worker_devices(Config(), torch.device("cuda"), None) == ["4", "6"]
+    assert worker_devices(Config(), CPU, None) == [None]
 
 
 def test_a_worker_sees_its_gpu_alone(tmp_path):

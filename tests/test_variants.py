@@ -45,7 +45,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, variant: str) -> None
     if isinstance(whole.style, Style) and isinstance(second.style, Style):
         for name, tensor in whole.style.discriminator.state_dict().items():
             assert torch.equal(second.style.discriminator.state_dict()[name], tensor), name
-        assert torch.equal(second.style._memory, whole.style._memory)
+        assert torch.equal(second.style.own_state()["memory"], whole.style.own_state()["memory"])
 
 
 @every_variant

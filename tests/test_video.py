@@ -157,7 +157,7 @@ def test_a_recording_is_a_video_in_the_output_folder(tmp_path, session):
 
 
 def test_without_opengl_the_error_names_what_was_tried(monkeypatch, tmp_path):
-    monkeypatch.setattr(offscreen, "_candidates", lambda: ("no_such_binding", "nor_this"))
+    monkeypatch.setattr(offscreen, "candidates", lambda: ("no_such_binding", "nor_this"))
     with pytest.raises(BackendError, match=r"no_such_binding.*nor_this.*libosmesa6"):
         VideoRecorder(tmp_path / "x.mp4", 160, 120, 30.0)
     assert not list(tmp_path.iterdir())

@@ -111,8 +111,24 @@ def test_the_clip_that_failed_oftenest_comes_first_and_a_choice_goes_before(tmp_
         page.choose({"clip": 7})
 
 
+class Clock:
+    """A tenth of a second goes by whenever somebody looks."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 0.1
+        return self.now
+
+
 @pytest.fixture
-def watched(tmp_path):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def watched(tmp_path, clock):
     """A run's folder with figures and an evaluation, its motions of two clips, and the page about it."""
     run_dir = tmp_path / "a run"
     run_dir.mkdir()
@@ -129,7 +145,7 @@ def watched(tmp_path):
     figures = {"environment/episode_length": 9.0, "0verview/SPS": 321.0}
     (run_dir / "metrics.jsonl").write_text(line(100, **figures) + line(200, **figures))
     evaluate_into(run_dir, ("easy", "hard"), [30, 12])
-    watch = Watch(config, run_dir, build.make_policy(config, 934, 57, CPU))
+    watch = Watch(config, run_dir, build.make_policy(config, 934, 57, CPU), clock)
     yield watch, run_dir
     watch.close()
 
@@ -184,19 +200,19 @@ def test_the_page_shows_the_run_and_moves_the_clip_that_fails(watched, browser):
     assert browser.errors == []
 
 
-def test_the_policy_is_left_no_oftener_than_its_cost_allows_and_nothing_stays_behind(watched):
+def test_the_policy_is_left_no_oftener_than_its_cost_allows_and_nothing_stays_behind(watched, clock):
     watch, _ = watched
     watch.on_iteration(1, {})
-    first = watch._policy.stat().st_mtime_ns
+    first = watch.policy_path.stat().st_mtime_ns
+    clock.now += 15.0
     watch.on_iteration(2, {})
-    assert watch._policy.stat().st_mtime_ns == first
-    assert watch._next >= time.monotonic() + 3.0
-    watch._next = 0.0
+    assert watch.policy_path.stat().st_mtime_ns == first
+    clock.now += 10.0
     watch.on_iteration(3, {})
-    assert watch._policy.stat().st_mtime_ns > first
+    assert watch.policy_path.stat().st_mtime_ns > first
     watch.close()
-    assert watch._process.poll() is not None
-    assert not watch._folder.exists()
+    assert watch.process.poll() is not None
+    assert not watch.policy_path.parent.exists()
 
 
 def test_a_run_that_is_watched_says_where_and_keeps_its_clips(tmp_path, monkeypatch, capsys):

@@ -83,7 +83,7 @@ class Client:
 @pytest.fixture
 def client(running):
     watcher = Client(running.page.url)
-    running.wait(lambda: running.page._server.get_clients())
+    running.wait(lambda: running.page.server.get_clients())
     yield watcher
     watcher.close()
 
@@ -120,7 +120,7 @@ def test_a_button_posts_its_command(running, client, name):
 
 
 def test_keys_are_registered_for_every_command_that_has_one(running):
-    registered = {handle.label: handle.hotkey for handle in running.page._server.gui._command_handle_from_uuid.values()}
+    registered = {handle.label: handle.hotkey for handle in running.page.server.gui._command_handle_from_uuid.values()}
     assert set(registered) == {entry.label for entry in COMMANDS if entry.key and entry.key != "ESCAPE"}
     assert registered[command("reset").label] == "R"
 
@@ -136,7 +136,7 @@ def test_widgets_show_what_others_changed(running):
 
 
 def test_the_status_tells_clip_time_and_error(running):
-    running.wait(lambda: "sway_0" in running.page._status.content and "mm" in running.page._status.content)
+    running.wait(lambda: "sway_0" in running.page.status.content and "mm" in running.page.status.content)
 
 
 def test_what_is_sent_is_where_the_bodies_are(tmp_path):
@@ -147,8 +147,8 @@ def test_what_is_sent_is_where_the_bodies_are(tmp_path):
     page.draw(0.03)
     staged = stage(session.frame(), session.settings)
     point = Focus().move(staged.body_pos[:, 0], session.settings, 0.03)
-    torch.testing.assert_close(torch.tensor(page._world.position).float(), -point, atol=1e-5, rtol=0.0)
-    handle, part, _ = page._humanoids._batches[0]
+    torch.testing.assert_close(torch.tensor(page.world.position).float(), -point, atol=1e-5, rtol=0.0)
+    handle, part, _ = page.humanoids.batches[0]
     pelvis = part.bodies.tolist().index(0)
     sent = torch.tensor(handle.batched_positions).reshape(session.frame().num_humanoids, -1, 3)[:, pelvis]
     torch.testing.assert_close(sent, staged.body_pos[:, 0], atol=1e-5, rtol=0.0)

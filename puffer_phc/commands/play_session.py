@@ -120,6 +120,7 @@ class PlaySession:
     """N humanoids that a policy moves, and what a person can do to them; fulfils ``view.session.Session``.
 
     ``load_policy`` makes a policy of a checkpoint and raises a PhcError for one that does not fit; ``make_recorder`` opens a video file.
+    ``env`` and ``policy`` are there to be looked at.
     Only ``post`` may be called from other threads.
     """
 
@@ -134,9 +135,9 @@ class PlaySession:
         settings: Settings,
         push_speed: float,
     ) -> None:
-        self._env, self._playlist = env, playlist
+        self.env, self._playlist = env, playlist
         self._use(policy)
-        self._checkpoint, self._load_policy, self._make_recorder = checkpoint, load_policy, make_recorder
+        self._checkpoint, self._load_policy, self.make_recorder = checkpoint, load_policy, make_recorder
         self._checkpoint_time = checkpoint.stat().st_mtime_ns
         self._push_speed = push_speed
         self._recorder: Optional[Recorder] = None
@@ -168,7 +169,7 @@ class PlaySession:
 
     def _use(self, policy: PHCPolicy) -> None:
         """Act with ``policy``, which knows nothing of what was before."""
-        self._policy, self._act = policy, Deterministic(policy)
+        self.policy, self._act = policy, Deterministic(policy)
 
     def obey(self) -> None:
         """Carry out what was posted, in order; what a command can't do becomes the message on the screen."""
@@ -192,16 +193,16 @@ class PlaySession:
     @torch.no_grad()
     def step(self) -> None:
         """One control step of every humanoid; a recording gets its picture."""
-        action = self._act(self._env.result.observation, self._env.steps == 0)
+        action = self._act(self.env.result.observation, self.env.steps == 0)
         if self.settings.sampled:
-            action = action + self._policy.log_std.exp() * torch.randn_like(action)
-        self._env.step(action)
+            action = action + self.policy.log_std.exp() * torch.randn_like(action)
+        self.env.step(action)
         if self._recorder is not None:
             self._record()
 
     def frame(self) -> Frame:
         """The present instant, on the CPU."""
-        env = self._env
+        env = self.env
         error = tracking_error(env.simulator.body, env.reference.body).mean(-1)
         start = env.motions.at(env.clip_ids, torch.zeros_like(env.times)).body.pos[:, 0]
         tensors = (
@@ -239,7 +240,7 @@ class PlaySession:
         """Finish a recording and free the simulator."""
         if self._recorder is not None:
             self._switch("recording", False)
-        self._env.close()
+        self.env.close()
 
     @property
     def ended(self) -> Sequence[Episode]:
@@ -252,7 +253,7 @@ class PlaySession:
 
     def _switch(self, name: str, value: bool) -> None:
         if name == "recording" and value:
-            self._recorder = self._make_recorder()
+            self._recorder = self.make_recorder()
         elif name == "recording":
             recorder, self._recorder = self._recorder, None
             if recorder is not None:
@@ -293,7 +294,7 @@ class PlaySession:
 
     def _begin(self) -> None:
         """New episodes as the playlist has them."""
-        self._env.reset()
+        self.env.reset()
         self.settings = self.settings._replace(clip=self._playlist.clip)
 
     def _previous_clip(self) -> None:
@@ -313,7 +314,7 @@ class PlaySession:
         self._begin()
 
     def _choose_humanoid(self, value: int) -> None:
-        self.settings = self.settings._replace(humanoid=int(value) % self._env.num_envs)
+        self.settings = self.settings._replace(humanoid=int(value) % self.env.num_envs)
 
     def _previous_humanoid(self) -> None:
         self._choose_humanoid(self.settings.humanoid - 1)
@@ -325,9 +326,9 @@ class PlaySession:
         self.settings = self.settings._replace(colour_shift=self.settings.colour_shift + 1)
 
     def _push(self) -> None:
-        angle = 2.0 * torch.pi * torch.rand(self._env.num_envs, device=self._env.device)
+        angle = 2.0 * torch.pi * torch.rand(self.env.num_envs, device=self.env.device)
         velocity = self._push_speed * torch.stack((angle.cos(), angle.sin(), torch.zeros_like(angle)), dim=-1)
-        self._env.simulator.push(torch.ones_like(self._env.diverged), velocity)
+        self.env.simulator.push(torch.ones_like(self.env.diverged), velocity)
         self._say(f"pushed by {self._push_speed:g} m/s")
 
     def _newest(self) -> Optional[Path]:

@@ -75,7 +75,7 @@ def sweep(arguments: Parsed) -> int:
     space = read_space(arguments)
     config = arguments.sections()
     device = choose_device(config)
-    devices = _devices(config, device, options.workers)
+    devices = worker_devices(config, device, options.workers)
     search = make_search(space, options, 0)
     folder = Path(arguments.train.data_dir) / options.name
     make_folder(folder)
@@ -170,7 +170,7 @@ def _check_metric(options: SweepConfig) -> None:
         raise ConfigError(f"sweep.goal is {options.goal}, but {options.metric} is to be {GOALS[options.metric]}d")
 
 
-def _devices(config: Config, device: torch.device, workers: Optional[int]) -> List[Optional[str]]:
+def worker_devices(config: Config, device: torch.device, workers: Optional[int]) -> List[Optional[str]]:
     """For every worker what it gets in CUDA_VISIBLE_DEVICES; None on a CPU."""
     if device.type != "cuda":
         return [None] * (workers or 1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict
 
 from puffer_phc.config import Config, chosen
 from puffer_phc.errors import CheckpointError
@@ -27,24 +28,24 @@ class Watch:
     """Serves the page of a run from a process of its own, as a reporter among the others.
 
     It leaves ``policy`` as it is at the time for the page's process, which reads the rest from the files in ``run_dir``. That process gets
-    no GPU, one thread and a low priority; what it says goes to watch.log.
+    no GPU, one thread and a low priority; what it says goes to watch.log. ``clock`` gives s.
     """
 
-    def __init__(self, config: Config, run_dir: Path, policy: PHCPolicy) -> None:
-        self._options, self._network = asdict(config), policy
+    def __init__(self, config: Config, run_dir: Path, policy: PHCPolicy, clock: Callable[[], float] = time.monotonic) -> None:
+        self._options, self._network, self._clock = asdict(config), policy, clock
         self._folder = Path(tempfile.mkdtemp(prefix="puffer_phc_watch_"))
-        self._policy, self._next = self._folder / "policy.pt", 0.0
+        self.policy_path, self._next = self._folder / "policy.pt", -math.inf
         options = config.train
         spec = {
             "run_dir": str(run_dir.absolute()),
-            "policy": str(self._policy),
+            "policy": str(self.policy_path),
             "host": options.watch_host,
             "port": options.watch_port,
             "total_steps": chosen(options.total_timesteps),
         }
         environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with (run_dir / "watch.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", "puffer_phc.commands.watch_process", json.dumps(spec)],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -56,14 +57,14 @@ class Watch:
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Leave the policy where the page's process finds it, if the last time was long enough ago for what it cost."""
-        if time.monotonic() < self._next:
+        if self._clock() < self._next:
             return
-        start = time.monotonic()
+        start = self._clock()
         with contextlib.suppress(CheckpointError):
             network = self._network
             saved = Checkpoint(self._options, network.state_dict(), network.observation_size, network.action_size, None)
-            save_checkpoint(self._policy, without_critic(saved))
-        cost = time.monotonic() - start
+            save_checkpoint(self.policy_path, without_critic(saved))
+        cost = self._clock() - start
         self._next = start + max(_LEAST_SECONDS, cost / _SHARE)
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
@@ -74,11 +75,11 @@ class Watch:
 
     def close(self) -> None:
         """End the page's process."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         try:
-            self._process.wait(_ENDING_SECONDS)
+            self.process.wait(_ENDING_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)

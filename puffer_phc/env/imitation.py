@@ -79,7 +79,8 @@ class ImitationEnv:
         self._target, self._observe, self._verdict = self._actions.target, observation, verdict
         self._observe_restarts = observation
         self._reference_at = motions.look_up_every(self.control_dt)
-        self._waits_are_free = self.device.type == "cpu"
+        self.waits_are_free = self.device.type == "cpu"
+        """Whether the host may look at tensors, to work on no more rows than need it; else all rows are worked on, to the same end."""
         self._allocate()
         self.reset()
 
@@ -118,7 +119,7 @@ class ImitationEnv:
         Where only the rows that restart are worked on, their number differs from step to step, and what looks at them stays as it is.
         """
         self._target, self._observe, self._verdict = Fused(self._actions.target), Fused(observation), Fused(verdict)
-        if not self._waits_are_free:
+        if not self.waits_are_free:
             self._observe_restarts = self._observe
         if self.style is not None:
             self.style.compile()
@@ -154,7 +155,7 @@ class ImitationEnv:
         done = self.result.terminated | self.result.truncated
         self.sampler.record(done, self.result.terminated, self.clip_ids, self.times)
         drawn = self.sampler.draw()
-        if self._waits_are_free and not bool(done.any()):
+        if self.waits_are_free and not bool(done.any()):
             self._go_on()
         else:
             self._restart(done, *drawn)
@@ -213,7 +214,7 @@ class ImitationEnv:
 
     def _restart(self, done: Tensor, clip_ids: Tensor, start_times: Tensor) -> None:
         """Begin the episodes (clip, start) in rows ``done`` (N,); observe the new states of all rows and the old ones of these."""
-        rows = done.nonzero().squeeze(1) if self._waits_are_free else slice(None)
+        rows = done.nonzero().squeeze(1) if self.waits_are_free else slice(None)
         left_body = _map_body(self.simulator.body, lambda part: part[rows].clone())
         left_future = self._ahead(self.clip_ids[rows], self.times[rows])
         self._place(done, rows, clip_ids, start_times)

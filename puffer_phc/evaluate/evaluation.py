@@ -152,7 +152,7 @@ def evaluate(
     wanted = list(range(motions.num_clips)) if clip_ids is None else list(clip_ids)
     frames = frames_to_play(motions, simulator.control_dt)
     wanted.sort(key=lambda clip: (-frames[clip], clip))
-    judge = _Judge(simulator, motions)
+    judge = Judge(simulator, motions)
     clips = torch.zeros(simulator.num_envs, dtype=torch.int64, device=simulator.device)
     sampler = FixedSampler(clips, torch.zeros(simulator.num_envs, device=simulator.device))
     env: Optional[ImitationEnv] = None
@@ -182,7 +182,7 @@ def _batches(clip_ids: Sequence[int], size: int, motions: MotionLibrary) -> Iter
         left = left[len(batch) :]
 
 
-def _environment(judge: "_Judge", motions: MotionLibrary, sampler: FixedSampler, config: EnvConfig, compiled: bool) -> ImitationEnv:
+def _environment(judge: "Judge", motions: MotionLibrary, sampler: FixedSampler, config: EnvConfig, compiled: bool) -> ImitationEnv:
     """The environment that plays the clips that ``sampler`` assigns, which have to be on the device."""
     env = ImitationEnv(judge, motions, sampler, config, termination_distance=None)
     if compiled:
@@ -204,7 +204,7 @@ def _no_clips(control_dt: float) -> EvaluationResult:
 
 
 @torch.no_grad()
-def _play(policy: Policy, env: ImitationEnv, judge: "_Judge", num_steps: int) -> None:
+def _play(policy: Policy, env: ImitationEnv, judge: "Judge", num_steps: int) -> None:
     """Play the batch until its longest clip ends or everybody has failed."""
     observation = env.reset()
     for step in range(1, num_steps + 1):
@@ -237,7 +237,7 @@ class Watched:
         raise NotImplementedError
 
 
-class _Judge(Watched):
+class Judge(Watched):
     """Measures each control step. All rows begin their clips together at time 0."""
 
     def __init__(self, simulator: Simulator, motions: MotionLibrary) -> None:
@@ -252,7 +252,8 @@ class _Judge(Watched):
         self._is_strict = self._is_running.clone()
         self._played, self._strict = torch.zeros(2, self.num_envs, dtype=torch.int64, device=self.device).unbind(0)
         self._sums = torch.zeros(self.num_envs, len(ERROR_NAMES), dtype=torch.float64, device=self.device)
-        self._offsets: List[Tensor] = []  # P − G of this frame and the two before, newest first
+        self.offsets: List[Tensor] = []
+        """Simulated less reference positions (N, B, 3) of this frame and the two before, newest first."""
 
     def look(self) -> None:
         """Measure the frame that has come."""
@@ -273,15 +274,15 @@ class _Judge(Watched):
 
     def _frame_errors(self, pos: Tensor, ref_pos: Tensor) -> Tensor:
         """``ERROR_NAMES`` (N, 5) of one frame; zero where frames before it are missing."""
-        self._offsets = [pos - ref_pos, *self._offsets[:2]]
+        self.offsets = [pos - ref_pos, *self.offsets[:2]]
         nothing = torch.zeros_like(pos[:, 0, 0])
         return torch.stack(
             (
                 metrics.mpjpe_g_mm(pos, ref_pos),
                 metrics.mpjpe_l_mm(pos, ref_pos),
                 metrics.mpjpe_pa_mm(pos, ref_pos),
-                metrics.velocity_error_mm(*self._offsets[:2]) if self._step >= 2 else nothing,
-                metrics.acceleration_error_mm(*self._offsets) if self._step >= 3 else nothing,
+                metrics.velocity_error_mm(*self.offsets[:2]) if self._step >= 2 else nothing,
+                metrics.acceleration_error_mm(*self.offsets) if self._step >= 3 else nothing,
             ),
             dim=-1,
         )

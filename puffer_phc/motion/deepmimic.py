@@ -255,7 +255,7 @@ def _sole_depth(side: str) -> float:
     return box.half_extents[2] - box.center[2]
 
 
-def _size() -> float:
+def size_ratio() -> float:
     """Our size over that of the source skeleton, by the height of a hip over the sole of a straight leg."""
     heights = [float(_offset(f"{s}_Knee").norm() + _offset(f"{s}_Ankle").norm()) + _sole_depth(s) for s in "LR"]
     return min(heights) / (_THIGH + _SHIN + _SOLE)
@@ -289,7 +289,7 @@ def _retarget(root_pos: Tensor, local: Tensor) -> Tuple[Tensor, Tensor]:
     Limbs take the directions of the source. Then the body is lifted where our longer trunk and arms would sink into the floor, and
     the legs are bent so that the soles are where the source's are, at our size.
     """
-    source, size = _source(root_pos, local), _size()
+    source, size = _source(root_pos, local), size_ratio()
     world = _directions(source)
     hips = 0.5 * (_offset("L_Hip") + _offset("R_Hip"))
     pelvis = size * root_pos - rotations.rotate(source.quats["root"], hips.expand_as(root_pos))

@@ -87,6 +87,12 @@ class MotionLibrary:
         """The clips that are on the device, in the order of their rows."""
         return list(self._residents)
 
+    @property
+    def num_bytes(self) -> int:
+        """Taken on the device."""
+        parts = (self._rows, self._clearance, *(() if self._roots is None else (self._roots,)))
+        return sum(part.numel() * part.element_size() for part in parts)
+
     def fitting(self, clip_ids: Sequence[int]) -> List[int]:
         """As many of ``clip_ids``, from the first on, as the device holds together."""
         ids = list(clip_ids)

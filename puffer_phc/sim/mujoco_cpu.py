@@ -29,7 +29,8 @@ class MujocoCpuSimulator:
 
     The batch works on rows of float64 numbers, one row a humanoid, which hold all that the next step depends on, warm starts
     included; ``num_threads`` threads (default: every core this process may use) give bit-equal results. ``body`` and ``dof`` are
-    float32 copies. Raises ``BackendError`` where MuJoCo is missing, too old, or refuses the model.
+    float32 copies; ``batch`` is there, until ``close``, for those who know MuJoCo. Raises ``BackendError`` where MuJoCo is missing, too
+    old, or refuses the model.
     """
 
     def __init__(self, num_envs: int, options: PhysicsOptions, num_threads: Optional[int] = None) -> None:
@@ -43,8 +44,8 @@ class MujocoCpuSimulator:
         self._substeps = options.substeps
         self._simulation_error = batch.SimulationError
         with self._quiet():
-            self._batch = batch.Batch(self._compile(options), num_envs, min(num_threads or _usable_cores(), num_envs))
-            self._batch.reset()
+            self.batch = batch.Batch(self._compile(options), num_envs, min(num_threads or _usable_cores(), num_envs))
+            self.batch.reset()
         self._bind_rows()
         self._allocate()
         self._refresh()
@@ -61,11 +62,11 @@ class MujocoCpuSimulator:
     @property
     def num_threads(self) -> int:
         """Threads that step the humanoids."""
-        return int(self._batch.nthread)
+        return int(self.batch.nthread)
 
     def _bind_rows(self) -> None:
         """Views of the rows, the records of all substeps, and the row of a humanoid at rest in the zero pose."""
-        batch = self._batch
+        batch = self.batch
         self._rows: np.ndarray = batch.state
         self._qpos: np.ndarray = batch.bind("qpos")
         self._qvel: np.ndarray = batch.bind("qvel")
@@ -87,7 +88,7 @@ class MujocoCpuSimulator:
         self._body_arrays = [tensor.numpy() for tensor in self.body]
         self._dof_arrays = [tensor.numpy() for tensor in self.dof]
         self._stiffness, self._damping = self.gains.stiffness.numpy(), self.gains.damping.numpy()
-        self._warnings: np.ndarray = self._batch.warning[:, :, 1]
+        self._warnings: np.ndarray = self.batch.warning[:, :, 1]
         self._warnings_seen = self._warnings.copy()
         self._counts = {"diverged": 0, "contact_overflows": 0, "constraint_overflows": 0}
 
@@ -122,9 +123,9 @@ class MujocoCpuSimulator:
         """Take the physics steps; returns (N,) bool: rows in which MuJoCo raised an error, whose state and records are unusable."""
         with self._quiet():
             try:
-                self._batch.rollout(self._substeps, record=("qpos", "qvel"), out=self._record)
+                self.batch.rollout(self._substeps, record=("qpos", "qvel"), out=self._record)
             except self._simulation_error:
-                return self._batch.status != 0
+                return self.batch.status != 0
         return np.zeros(self.num_envs, dtype=bool)
 
     def set_state(self, mask: Tensor, pose: Pose) -> None:
@@ -184,7 +185,7 @@ class MujocoCpuSimulator:
 
     def close(self) -> None:
         """Free the engine's threads and rows; ``body`` and ``dof`` keep their last values. Safe to call twice."""
-        self.__dict__.pop("_batch", None)
+        self.__dict__.pop("batch", None)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _refresh(self, rows: Index = slice(None)) -> None:

@@ -108,14 +108,14 @@ class MujocoWarpSimulator:
 
     def snapshot(self) -> Dict[str, Any]:
         """The full integration state, warm starts included: ``restore`` of it and the same targets give the same motion."""
-        return {name: tensor.clone() for name, tensor in self._integration_state().items()}
+        return {name: tensor.clone() for name, tensor in self.integration_state().items()}
 
     def restore(self, snapshot: Dict[str, Any]) -> None:
         """Go back to a ``snapshot`` of a simulator with the same number of environments."""
         num_envs = len(snapshot["qpos"])
         if num_envs != self.num_envs:
             raise BackendError(f"a snapshot of {num_envs} environments does not fit a simulator of {self.num_envs}")
-        for name, tensor in self._integration_state().items():
+        for name, tensor in self.integration_state().items():
             tensor.copy_(snapshot[name])
         with self._stream_scope():
             self._settle()
@@ -123,7 +123,7 @@ class MujocoWarpSimulator:
     def close(self) -> None:
         """Free what the engine holds. Safe to call twice."""
         self._wait()
-        self._graph, self._data, self._warp_model = None, None, None
+        self._graph, self._data, self.warp_model = None, None, None
         self._placed, self._measured, self._inspected, self._frozen, self._published = [], [], [], [], []
 
     def demand(self) -> Dict[str, float]:
@@ -139,7 +139,8 @@ class MujocoWarpSimulator:
             if needed > has:
                 logger.warning("physics buffers overflowed: raise %s from %d to more than %.0f (%s)", name, has, needed, counters)
 
-    def _integration_state(self) -> Dict[str, Tensor]:
+    def integration_state(self) -> Dict[str, Tensor]:
+        """The tensors that ``snapshot`` copies, by name: the engine's own memory, whose addresses stay."""
         return {
             "qpos": self._qpos,
             "qvel": self._qvel,
@@ -191,10 +192,10 @@ class MujocoWarpSimulator:
         # Boxes meet boxes only where a foot meets the other: the closed form does for them, and the general convex code, its compile
         # time and its 2 kB a contact are not needed.
         self.model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_NATIVECCD)
-        self._warp_model = mujoco_warp.put_model(self.model)
-        self._warp_model.opt.warn_overflow = 0
-        self._warp_model.opt.deterministic = torch.are_deterministic_algorithms_enabled()
-        self._warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
+        self.warp_model = mujoco_warp.put_model(self.model)
+        self.warp_model.opt.warn_overflow = 0
+        self.warp_model.opt.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
         self._data = mujoco_warp.put_data(
             self.model,
             engine.MjData(self.model),
@@ -244,7 +245,7 @@ class MujocoWarpSimulator:
 
     def _control_step(self) -> None:
         for substep in range(self.options.substeps):
-            mujoco_warp.step(self._warp_model, self._data)
+            mujoco_warp.step(self.warp_model, self._data)
             self._launch(kernels.measure, [substep == 0, 1.0 / self.options.substeps, *self._measured])
         self._settle()
 

@@ -121,7 +121,7 @@ def fitted(points: Tensor, targets: Tensor, bend: Optional[Bend] = None, start: 
     if start is not None:
         starts[0] = start.vector
     bounds = [_BOUNDS["length"]] * dims + [_BOUNDS["variance"], _BOUNDS["noise"]] + ([_BOUNDS["bend"]] if bend is not None else [])
-    objective = _Objective(points, targets, bend)
+    objective = Objective(points, targets, bend)
     found = [minimize(objective, one, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-6}) for one in starts]
     best = min(found, key=lambda result: result.fun).x
     hyper = torch.tensor(best)
@@ -141,7 +141,7 @@ def _prior(dims: int, has_bend: bool) -> Tuple[Tensor, Tensor]:
     return torch.tensor(means, dtype=torch.float64), torch.tensor(deviations, dtype=torch.float64)
 
 
-class _Objective:
+class Objective:
     """The negative logarithm of likelihood times prior, and its gradient, as functions of the vector of ``Fit``.
 
     The gradient is written out: autograd takes several times as long through a Cholesky factor and through distances by coordinate.

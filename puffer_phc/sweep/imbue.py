@@ -46,11 +46,12 @@ class ImbueCarbs:
             is_wandb_logging_enabled=False,
             is_saved_on_every_observation=False,
         )
-        self._carbs = self._package.CARBS(options, [self._described(parameter) for parameter in space.parameters])
+        self.carbs = self._package.CARBS(options, [self._described(parameter) for parameter in space.parameters])
+        """The package's own search."""
 
     def suggest(self, outstanding: Sequence[Params] = ()) -> Params:
         """What the package suggests."""
-        suggestion = self._carbs.suggest().suggestion
+        suggestion = self.carbs.suggest().suggestion
         return {name: _ours(parameter, suggestion[name]) for name, parameter in self._parameters.items()}
 
     def observe(self, params: Params, score: float, cost: float, failed: bool = False) -> None:
@@ -58,7 +59,7 @@ class ImbueCarbs:
         given: Dict[str, Any] = {name: _theirs(parameter, params[name]) for name, parameter in self._parameters.items()}
         is_failure = failed or not math.isfinite(score)
         values = {"output": 0.0, "cost": 1.0} if is_failure else {"output": score, "cost": cost}
-        self._carbs.observe(self._package.ObservationInParam(input=given, is_failure=is_failure, **values))
+        self.carbs.observe(self._package.ObservationInParam(input=given, is_failure=is_failure, **values))
 
     def _described(self, parameter: Parameter) -> Any:
         """The package's description of ``parameter``."""

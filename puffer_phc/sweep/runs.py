@@ -15,7 +15,8 @@ from puffer_phc.sweep.scores import MetricsReader
 logger = logging.getLogger(__name__)
 
 LOG = "log.txt"
-_PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.5
+"""Between looks at the runs."""
 _INTERRUPTED_CODES = (130, 143)
 """Of a training that somebody else has ended: not its options' fault."""
 
@@ -107,7 +108,7 @@ class Sweep:
             if not self._active:
                 return True
             self._watch()
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
         self._end_all()
         return len(self._journal.runs) >= self._rules.num_runs and not self._unfinished()
 
@@ -215,7 +216,7 @@ class Sweep:
             active.ending = active.ending or ""
         while self._active:
             self._watch()
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
 
 
 def _shown(value: object) -> str:

@@ -30,6 +30,7 @@ class Window:
     """The window of one session; ``run`` plays until it is closed.
 
     MuJoCo gives most keys a meaning of its own (letters switch what its models show); what they changed is put back at every picture.
+    ``handle`` is MuJoCo's.
     """
 
     def __init__(self, session: Session) -> None:
@@ -40,20 +41,18 @@ class Window:
         before = set(threading.enumerate())
         try:
             board = self._board
-            self._handle = viewer.launch_passive(
-                board.model, board.data, key_callback=self._on_key, show_left_ui=False, show_right_ui=False
-            )
+            self.handle = viewer.launch_passive(board.model, board.data, key_callback=self.press, show_left_ui=False, show_right_ui=False)
         except (RuntimeError, mujoco.FatalError) as error:
             raise BackendError(f"MuJoCo's window can't be opened: {error}; choose --viewer web or video") from error
         self._threads = [thread for thread in threading.enumerate() if thread not in before]
-        self._option, self._flags = mujoco.MjvOption(), self._handle.user_scn.flags.copy()
-        with self._handle.lock():
-            camera = self._handle.cam
+        self._option, self._flags = mujoco.MjvOption(), self.handle.user_scn.flags.copy()
+        with self.handle.lock():
+            camera = self.handle.cam
             camera.distance, camera.azimuth, camera.elevation = 4.5, 130.0, -14.0
 
     def run(self) -> None:
         """Play and draw until the window is closed or somebody quits."""
-        play_at_pace(self._session, self.draw, PICTURES_PER_SECOND, self._handle.is_running)
+        play_at_pace(self._session, self.draw, PICTURES_PER_SECOND, self.handle.is_running)
 
     def draw(self, seconds: float) -> None:
         """Show the present instant, ``seconds`` after the last picture."""
@@ -62,38 +61,39 @@ class Window:
             frame, settings = session.frame(), session.settings
             staged = stage(frame, settings)
             point = self._focus.move(staged.body_pos[:, 0], settings, seconds)
-            with self._handle.lock():
+            with self.handle.lock():
                 self._undo_keys()
                 self._board.light_up(point)
-                self._handle.user_scn.ngeom = 0
-                self._figures.add(self._handle.user_scn, frame, staged, settings)
+                self.handle.user_scn.ngeom = 0
+                self._figures.add(self.handle.user_scn, frame, staged, settings)
                 if settings.follow:
-                    self._handle.cam.lookat[:] = (point[0], point[1], LOOK_HEIGHT)
-                session.camera = camera_place(self._handle.cam)
-        self._handle.set_texts(self._texts())
-        self._handle.sync()
+                    self.handle.cam.lookat[:] = (point[0], point[1], LOOK_HEIGHT)
+                session.camera = camera_place(self.handle.cam)
+        self.handle.set_texts(self.texts())
+        self.handle.sync()
 
     def close(self) -> None:
         """Close the window, and wait until it is gone: it must not draw while the process ends."""
         with contextlib.suppress(mujoco.UnexpectedError):
-            self._handle.close()
+            self.handle.close()
         for thread in self._threads:
             thread.join(_CLOSING_SECONDS)
 
-    def _on_key(self, code: int) -> None:
+    def press(self, code: int) -> None:
+        """Obey the key of GLFW's ``code``, if it is one of ours."""
         if code in self._keys:
             self._session.post(self._keys[code])
 
     def _undo_keys(self) -> None:
         """Put back what MuJoCo's own keys change."""
-        option = self._handle.opt
+        option = self.handle.opt
         option.geomgroup[:] = self._option.geomgroup
         option.flags[:] = self._option.flags
         option.frame, option.label = self._option.frame, self._option.label
-        self._handle.user_scn.flags[:] = self._flags
-        self._handle.cam.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self.handle.user_scn.flags[:] = self._flags
+        self.handle.cam.type = mujoco.mjtCamera.mjCAMERA_FREE
 
-    def _texts(self) -> Any:
+    def texts(self) -> Any:
         """Status and keys, in the letters that MuJoCo has and in the 500 of them that it takes for each block."""
         font, places = mujoco.mjtFont.mjFONT_NORMAL, mujoco.mjtGridPos
         status = [(what, value.replace("×", "x")) for what, value in self._session.status()]

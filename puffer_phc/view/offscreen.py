@@ -72,7 +72,7 @@ def open_context(width: int, height: int) -> Any:
     The environment's ``MUJOCO_GL`` decides where it is set; else what draws without a display comes first.
     """
     failures: List[str] = []
-    for module in _candidates():
+    for module in candidates():
         try:
             context = importlib.import_module(f"mujoco.{module}").GLContext(width, height)
             context.make_current()
@@ -94,7 +94,8 @@ def is_software() -> bool:
     return any(name in bytes(renderer or b"").lower() for name in (b"llvmpipe", b"softpipe", b"swrast"))
 
 
-def _candidates() -> Sequence[str]:
+def candidates() -> Sequence[str]:
+    """MuJoCo's bindings to try, in order: what MUJOCO_GL says, or what this system may have."""
     chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
     if chosen in ("egl", "osmesa", "glfw", "cgl"):
         return (chosen,)

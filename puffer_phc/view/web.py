@@ -78,7 +78,7 @@ class Figures:
     """N figures on the page as three batches of instances: spheres, cylinders and boxes."""
 
     def __init__(self, scene: Any, name: str, shapes: Shapes, rgb: Tensor, opacity: Optional[float]) -> None:
-        self._batches = []
+        self.batches = []
         num_figures = len(rgb)
         for kind, (vertices, faces) in unit_meshes().items():
             chosen = [index for index, own in enumerate(shapes.kinds) if own == kind]
@@ -97,23 +97,23 @@ class Figures:
                 cast_shadow=opacity is None,
                 receive_shadow=False,
             )
-            self._batches.append((handle, part, chosen))
+            self.batches.append((handle, part, chosen))
 
     def move(self, body_pos: Tensor, body_quat: Tensor) -> None:
         """Put the figures on bodies at (N, B, 3), (N, B, 4)."""
-        for handle, part, _ in self._batches:
+        for handle, part, _ in self.batches:
             pos, quat = place(part, body_pos, body_quat)
             handle.batched_positions = pos.flatten(0, 1).numpy()
             handle.batched_wxyzs = quat.flatten(0, 1).numpy()
 
     def paint(self, rgb: Tensor) -> None:
         """Give the shapes the colours (N, P, 3)."""
-        for handle, _, chosen in self._batches:
+        for handle, _, chosen in self.batches:
             handle.batched_colors = _bytes(rgb[:, chosen])
 
     def show(self, visible: bool) -> None:
         """Show or hide all of them."""
-        for handle, _, _ in self._batches:
+        for handle, _, _ in self.batches:
             handle.visible = visible
 
 
@@ -122,7 +122,10 @@ def _bytes(rgb: Tensor) -> np.ndarray:
 
 
 class WebPage:
-    """The page of one session. ``run`` plays until somebody quits; every widget and key posts a command of ``COMMANDS``."""
+    """The page of one session. ``run`` plays until somebody quits; every widget and key posts a command of ``COMMANDS``.
+
+    ``server`` is viser's; ``status``, ``world`` and ``humanoids`` are what it shows.
+    """
 
     def __init__(self, session: Session, host: str, port: int) -> None:
         try:
@@ -131,8 +134,8 @@ class WebPage:
             raise BackendError(f"the web page needs viser ({error}); run: pip install viser") from error
         self._session, self._host = session, host
         with contextlib.redirect_stdout(io.StringIO()), only_own_pages(own_names(host)):  # its greeting names the address, too
-            self._server = viser.ViserServer(host=host, port=port, label="puffer-phc", verbose=False)
-        check_guard(host, self._server.get_port())
+            self.server = viser.ViserServer(host=host, port=port, label="puffer-phc", verbose=False)
+        check_guard(host, self.server.get_port())
         self._shown: Optional[Settings] = None
         self._focus = Focus()
         self._status_time = -1.0
@@ -144,7 +147,7 @@ class WebPage:
     @property
     def url(self) -> str:
         """Where to point a browser."""
-        return f"http://{self._host}:{self._server.get_port()}"
+        return f"http://{self._host}:{self.server.get_port()}"
 
     def run(self) -> None:
         """Play and draw until the session is over."""
@@ -153,7 +156,7 @@ class WebPage:
     def draw(self, seconds: float) -> None:
         """Show the present instant, ``seconds`` after the last picture."""
         settings = self._session.settings
-        with self._server.atomic():
+        with self.server.atomic():
             self._show_settings(settings)
             if settings.drawing:
                 self._show_frame(self._session.frame(), settings, seconds)
@@ -165,23 +168,23 @@ class WebPage:
     def close(self) -> None:
         """Stop serving."""
         with contextlib.redirect_stdout(io.StringIO()):
-            self._server.stop()
+            self.server.stop()
 
     def _build_scene(self, frame: Frame, settings: Settings) -> None:
-        scene, count = self._server.scene, frame.num_humanoids
+        scene, count = self.server.scene, frame.num_humanoids
         scene.set_up_direction("+z")
-        self._server.initial_camera.position = (3.0, -3.4, 2.0)
-        self._server.initial_camera.fov = math.radians(50.0)
-        self._server.initial_camera.look_at = (0.0, 0.0, 0.85)
+        self.server.initial_camera.position = (3.0, -3.4, 2.0)
+        self.server.initial_camera.fov = math.radians(50.0)
+        self.server.initial_camera.look_at = (0.0, 0.0, 0.85)
         scene.configure_default_lights(enabled=False)
         scene.configure_environment_map(None)
         scene.add_light_hemisphere("/sky", sky_color=(235, 242, 250), ground_color=(120, 120, 115), intensity=1.1)
         scene.add_light_directional("/sun", intensity=1.5, cast_shadow=True, position=(-2.0, -2.6, 6.0))
-        self._world = scene.add_frame("/world", show_axes=False)
+        self.world = scene.add_frame("/world", show_axes=False)
         scene.add_grid("/world/floor", infinite_grid=True, **_FLOOR)
         shapes = simple_shapes()
         self._shades = shapes.shades
-        self._humanoids = Figures(scene, "/world/humanoids", shapes, colours(count, shapes.shades, settings.colour_shift), None)
+        self.humanoids = Figures(scene, "/world/humanoids", shapes, colours(count, shapes.shades, settings.colour_shift), None)
         green = torch.tensor(REFERENCE_COLOUR).expand(count, len(shapes.kinds), 3)
         self._references = Figures(scene, "/world/references", slim(shapes), green, REFERENCE_OPACITY)
         self._markers = self._build_markers(frame)
@@ -190,7 +193,7 @@ class WebPage:
     def _build_markers(self, frame: Frame) -> Any:
         vertices, faces = unit_meshes()["sphere"]
         points = frame.marker_pos.flatten(0, 1).numpy()
-        return self._server.scene.add_batched_meshes_simple(
+        return self.server.scene.add_batched_meshes_simple(
             "/world/markers",
             MARKER_RADIUS * vertices,
             faces,
@@ -203,10 +206,10 @@ class WebPage:
         )
 
     def _build_widgets(self, num_humanoids: int) -> None:
-        gui = self._server.gui
+        gui = self.server.gui
         gui.configure_theme(control_width="medium", show_logo=False, show_share_button=False)
         gui.set_panel_label("puffer-phc")
-        self._status = gui.add_markdown("")
+        self.status = gui.add_markdown("")
         for heading, names in _FOLDERS:
             with gui.add_folder(heading):
                 for name in names:
@@ -221,7 +224,7 @@ class WebPage:
 
     def _hotkey(self, entry: Command) -> None:
         key: Any = _KEYS.get(entry.key, entry.key)
-        handle = self._server.gui.add_command(entry.label, description=entry.help, hotkey=key)
+        handle = self.server.gui.add_command(entry.label, description=entry.help, hotkey=key)
 
         @handle.on_trigger
         async def _(_: Any) -> None:
@@ -229,7 +232,7 @@ class WebPage:
 
     def _widget(self, entry: Command, num_humanoids: int) -> Any:
         """The widget of a command. Callbacks are coroutines: viser runs those in the order in which they came."""
-        gui, session = self._server.gui, self._session
+        gui, session = self.server.gui, self._session
         label = f"{entry.label} ({entry.key})" if entry.key and entry.key != "ESCAPE" else entry.label
         if entry.kind == "action":
             button = gui.add_button(label, hint=entry.help)
@@ -250,7 +253,7 @@ class WebPage:
 
     def _input(self, entry: Command, label: str, value: Any, num_humanoids: int) -> Any:
         """A widget that holds a value."""
-        gui = self._server.gui
+        gui = self.server.gui
         if entry.kind == "toggle":
             return gui.add_checkbox(label, initial_value=value, hint=entry.help)
         if entry.kind == "choice":
@@ -269,7 +272,7 @@ class WebPage:
             if name in self.widgets:
                 self.widgets[name].value = _to_widget(name, value)
             if name == "colour_shift":
-                self._humanoids.paint(colours(len(self._labels), self._shades, value))
+                self.humanoids.paint(colours(len(self._labels), self._shades, value))
             elif name == "reference":
                 self._references.show(value)
             elif name == "markers":
@@ -278,8 +281,8 @@ class WebPage:
     def _show_frame(self, frame: Frame, settings: Settings, seconds: float) -> None:
         staged = stage(frame, settings)
         point = self._focus.move(staged.body_pos[:, 0], settings, seconds)
-        self._world.position = (-point).numpy()
-        self._humanoids.move(staged.body_pos, frame.body_quat)
+        self.world.position = (-point).numpy()
+        self.humanoids.move(staged.body_pos, frame.body_quat)
         if settings.reference:
             self._references.move(staged.reference_pos, frame.reference_quat)
         if settings.markers:
@@ -296,12 +299,12 @@ class WebPage:
     def _show_status(self) -> None:
         lines: List[str] = [f"**{what}** {value}" for what, value in self._session.status()]
         text = "  \n".join(lines)
-        if self._status.content != text:
-            self._status.content = text
+        if self.status.content != text:
+            self.status.content = text
 
     def _camera(self, point: Tensor) -> Optional[CameraPlace]:
         """The place of the first watcher's camera; the page moves the world under it."""
-        for client in self._server.get_clients().values():
+        for client in self.server.get_clients().values():
             position, look_at = (tuple((np.asarray(at) + point.numpy()).tolist()) for at in (client.camera.position, client.camera.look_at))
             return CameraPlace(position, look_at)
         return None
