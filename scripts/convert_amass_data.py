@@ -22,7 +22,8 @@ from typing_extensions import Annotated, Literal
 from puffer_phc.command_line import run_main
 from puffer_phc.commands.converting import check_request, collect, finish
 from puffer_phc.errors import ConfigError
-from puffer_phc.motion.amass import Options, Selection, convert, find_files, read_failed_keys, read_occlusions, select
+from puffer_phc.motion.amass import Options, convert
+from puffer_phc.motion.amass_selection import Selection, find_files, read_failed_keys, read_occlusions, select
 from puffer_phc.motion.smpl_model import load_smpl_model
 
 BODY_MODEL = Path(__file__).resolve().parent.parent / "smpl" / "SMPL_NEUTRAL.pkl"

@@ -21,8 +21,8 @@ from typing_extensions import Annotated
 
 from puffer_phc.command_line import run_main
 from puffer_phc.commands.converting import check_request, collect, finish
-from puffer_phc.motion.bvh import read_joint_map
 from puffer_phc.motion.convert import CMU_LICENCE, Options, convert, find_sources, make_jobs
+from puffer_phc.motion.joint_map import read_joint_map
 
 
 @dataclass(frozen=True)

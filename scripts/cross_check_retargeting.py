@@ -29,9 +29,9 @@ from puffer_phc.motion.cleaning import trim_ends
 from puffer_phc.motion.convert import Options, find_sources, load_recording
 from puffer_phc.motion.fidelity import JOINTS, aligned_original
 from puffer_phc.motion.file import Clip, load_motion_file
+from puffer_phc.motion.performer import measure_performer
 from puffer_phc.motion.recording import Recording
 from puffer_phc.motion.resample import resample
-from puffer_phc.motion.retarget import measure_performer
 
 STEPS = 60
 """Steps of differential inverse kinematics a frame; the error has settled by then."""

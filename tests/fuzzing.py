@@ -29,7 +29,8 @@ from puffer_phc.config import Config
 from puffer_phc.errors import PhcError
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from puffer_phc.motion.amass import read_capture
-from puffer_phc.motion.asf_amc import load_amc, read_asf
+from puffer_phc.motion.asf import read_asf
+from puffer_phc.motion.asf_amc import load_amc
 from puffer_phc.motion.bvh import load_bvh
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file

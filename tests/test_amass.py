@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, PARENTS, SMPL_ORDER, SMPL_PELVIS
-from puffer_phc.motion.amass import Options, Selection, convert, find_files, read_failed_keys, read_occlusions, select
+from puffer_phc.motion.amass import Options, convert
+from puffer_phc.motion.amass_selection import Selection, find_files, read_failed_keys, read_occlusions, select
 from puffer_phc.motion.file import load_motion_file
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "convert_amass_data.py"

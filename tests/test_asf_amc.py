@@ -6,7 +6,8 @@ from mocap_files import amc_frame, amc_text, asf_text, squat_frames, write_asf_a
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.asf_amc import load_amc, read_asf
+from puffer_phc.motion.asf import read_asf
+from puffer_phc.motion.asf_amc import load_amc
 
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}
 

@@ -8,7 +8,8 @@ from mocap_files import MIXAMO_JOINTS, bvh_text
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.bvh import CMU_DAZ, CMU_MOTIONBUILDER, MIXAMO, load_bvh, read_bvh, read_joint_map
+from puffer_phc.motion.bvh import load_bvh, read_bvh
+from puffer_phc.motion.joint_map import CMU_DAZ, CMU_MOTIONBUILDER, MIXAMO, read_joint_map
 
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}
 STANDING = ((0.0, 95.0, 0.0), {})

@@ -4,7 +4,8 @@ import pytest
 from mocap_files import squat_frames, write_asf_amc
 
 from puffer_phc.motion.asf_amc import load_amc
-from puffer_phc.motion.retarget import measure_performer, retarget
+from puffer_phc.motion.performer import measure_performer
+from puffer_phc.motion.retarget import retarget
 
 pytest.importorskip("mujoco", reason="mujoco is not installed: mink solves on its model")
 pytest.importorskip("mink", reason="mink, the independent solver, is not installed")

@@ -15,7 +15,8 @@ from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES
-from puffer_phc.motion.deepmimic import import_deepmimic, size_ratio
+from puffer_phc.motion.deepmimic import import_deepmimic
+from puffer_phc.motion.deepmimic_body import size_ratio
 from puffer_phc.motion.file import load_motion_file
 
 ROOT = Path(__file__).parents[1]

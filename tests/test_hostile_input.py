@@ -20,7 +20,8 @@ from mocap_files import amc_frame, amc_text, asf_text, bvh_text
 from puffer_phc.errors import CheckpointError, ConfigError, MotionFileError, PhcError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_newest
 from puffer_phc.motion.amass import read_capture
-from puffer_phc.motion.asf_amc import load_amc, read_asf
+from puffer_phc.motion.asf import read_asf
+from puffer_phc.motion.asf_amc import load_amc
 from puffer_phc.motion.bvh import load_bvh, read_bvh
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip, check_clips, load_motion_file, save_motion_file

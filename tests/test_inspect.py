@@ -9,8 +9,9 @@ from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES, GRAVITY
 from puffer_phc.motion.collisions import PAIRS, self_penetration
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.inspect import OK, REJECTED, REPAIRED, SCENE, inspect_clip, mend_joint
+from puffer_phc.motion.inspect import OK, REJECTED, REPAIRED, SCENE, inspect_clip
 from puffer_phc.motion.inspection_page import inspection_page
+from puffer_phc.motion.mending import mend_joint
 
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}
 FRAMES = 90

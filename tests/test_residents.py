@@ -9,7 +9,7 @@ from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_clip
 
 from puffer_phc import build
-from puffer_phc.commands.play_session import Playlist
+from puffer_phc.commands.playlist import Playlist
 from puffer_phc.config import Config, EnvConfig
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.puffer import PufferImitation

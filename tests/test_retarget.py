@@ -11,9 +11,10 @@ from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, body_ids
 from puffer_phc.motion.asf_amc import load_amc
 from puffer_phc.motion.cleaning import LIMBS, mend_hands, steady_twist, trim_ends
 from puffer_phc.motion.legs import LEGS, frame, from_axes, solve_leg, unit
+from puffer_phc.motion.performer import Performer, measure_performer
 from puffer_phc.motion.recording import Recording, joinable
 from puffer_phc.motion.resample import continuous, resample, smooth_rotations
-from puffer_phc.motion.retarget import Performer, measure_performer, retarget, retarget_all
+from puffer_phc.motion.retarget import retarget, retarget_all
 from puffer_phc.motion.timeline import Timeline
 
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}

@@ -14,8 +14,9 @@ from sweeping import lines
 from synthetic_motion import swaying_clip
 
 from puffer_phc.command_line import INTERRUPTED
-from puffer_phc.commands.sweep import TrainingLauncher, make_search, worker_devices
+from puffer_phc.commands.sweep import make_search, worker_devices
 from puffer_phc.commands.sweep_report import summary_table, sweep_report
+from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.main import main
 from puffer_phc.motion.file import save_motion_file

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import track
 
 from puffer_phc import build
-from puffer_phc.commands.play_session import Playlist, PlaySession
+from puffer_phc.commands.play_session import PlaySession
+from puffer_phc.commands.playlist import Playlist
 from puffer_phc.commands.session import open_session
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv

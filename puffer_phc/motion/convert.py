@@ -9,14 +9,17 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 
 from puffer_phc.errors import MotionFileError
-from puffer_phc.motion.asf_amc import CMU_FPS, find_skeleton, load_amc
-from puffer_phc.motion.bvh import JointMap, load_bvh
+from puffer_phc.motion.asf import find_skeleton
+from puffer_phc.motion.asf_amc import CMU_FPS, load_amc
+from puffer_phc.motion.bvh import load_bvh
 from puffer_phc.motion.conversion import Converted, Dropped, failure, share_out
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clips
+from puffer_phc.motion.joint_map import JointMap
+from puffer_phc.motion.performer import MOST_FRAMES, Performer, measure_performer
 from puffer_phc.motion.recording import Recording, joinable
-from puffer_phc.motion.retarget import MOST_FRAMES, Performer, measure_performer, retarget_all
+from puffer_phc.motion.retarget import retarget_all
 
 SUFFIXES = (".amc", ".bvh", ".txt")
 

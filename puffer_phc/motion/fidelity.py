@@ -23,9 +23,9 @@ from puffer_phc.motion.cleaning import trim_ends
 from puffer_phc.motion.convert import Options, Source, load_recording
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.legs import LEGS, unit
+from puffer_phc.motion.performer import is_mid_stance, measure_performer
 from puffer_phc.motion.recording import Recording
 from puffer_phc.motion.resample import resample
-from puffer_phc.motion.retarget import is_mid_stance, measure_performer
 from puffer_phc.motion.timeline import Timeline
 
 JOINTS = (

@@ -11,7 +11,8 @@ from puffer_phc import rotations
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import PARENTS
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.inspect import OK, REJECTED, REPAIRED, SCENE, Inspection, steps
+from puffer_phc.motion.inspect import OK, REJECTED, REPAIRED, SCENE, Inspection
+from puffer_phc.motion.mending import steps
 
 FIGURES = 6
 """Stick figures a clip."""
