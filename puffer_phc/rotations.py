@@ -102,7 +102,8 @@ def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
 def heading_angle(q: Tensor) -> Tensor:
     """The yaw (...,) in (−π, π] of the x axis that ``q`` (..., 4) carries along, projected on the ground."""
     w, x, y, z = q.unbind(-1)
-    return torch.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
+    side, ahead = torch.stack((2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z)), dim=-1).unbind(-1)
+    return torch.atan2(side, ahead)  # of numbers side by side torch's CPU code rounds the last few of a batch otherwise than the rest
 
 
 def yaw(heading: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.recovery import STEP_FACTOR, fault
 from puffer_phc.learn.rollout import Rollout
 from puffer_phc.learn.running_norm import RunningScale, moments
+from puffer_phc.learn.seen import SeenSteps
 from puffer_phc.learn.style import Style
 from puffer_phc.resolve import resolve
 
@@ -36,7 +37,7 @@ class Gaussians:
     """An observer whose demonstrations are normal numbers around ``mean``."""
 
     def __init__(self, mean: float, is_difference: bool = False) -> None:
-        self.mean, self.is_difference = mean, is_difference
+        self.mean, self.is_difference, self.observation = mean, is_difference, torch.zeros(NUM_ENVS, SIZE)
 
     def demonstrations(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return self.mean + torch.randn(count, SIZE, generator=generator)
@@ -46,12 +47,13 @@ def make_style(observer: Gaussians, **discriminator: object) -> Tuple[Style, Rol
     """Over a rollout of numbered rows, which comes with it: the first column is the row's place in time, the second its environment."""
     config = Config(env=EnvConfig(num_envs=NUM_ENVS), discriminator=DiscriminatorConfig(layer_sizes=(16,), batch_size=32, **discriminator))
     config = replace(config, train=replace(config.train, batch_size=NUM_STEPS * NUM_ENVS, minibatch_size=16, bptt_horizon=4, device="cpu"))
-    rollout = Rollout(NUM_STEPS, NUM_ENVS, 4, PHCPolicy(5, 2, (8,), 8), SIZE)
-    rollout.style.normal_(generator=torch.Generator().manual_seed(1))
-    rollout.style[..., 0] = torch.arange(NUM_STEPS).unsqueeze(1)
-    rollout.style[..., 1] = torch.arange(NUM_ENVS)
+    seen = SeenSteps(observer, NUM_STEPS)  # type: ignore[arg-type]
+    seen.steps.normal_(generator=torch.Generator().manual_seed(1))
+    seen.steps[..., 0] = torch.arange(NUM_STEPS).unsqueeze(1)
+    seen.steps[..., 1] = torch.arange(NUM_ENVS)
+    rollout = Rollout(NUM_STEPS, NUM_ENVS, 4, PHCPolicy(5, 2, (8,), 8), seen)
     rollout.rewards.uniform_(generator=torch.Generator().manual_seed(2))
-    return Style(resolve(config, CPU), observer, rollout, World()), rollout  # type: ignore[arg-type]
+    return Style(resolve(config, CPU), seen, rollout.rewards, World()), rollout
 
 
 def test_original_dimensions_have_the_original_number_of_parameters() -> None:
@@ -150,7 +152,7 @@ def test_style_rewards_land_on_the_samples_they_belong_to() -> None:
     style.reward()
     assert before.std() > 0.1
     alone = torch.tensor(
-        [[style_reward(style.discriminator(rollout.style[t, n])).item() for n in range(NUM_ENVS)] for t in range(NUM_STEPS)]
+        [[style_reward(style.discriminator(rollout.seen.steps[t, n])).item() for n in range(NUM_ENVS)] for t in range(NUM_STEPS)]
     )
     assert alone.std() > 0.01
     torch.testing.assert_close(rollout.rewards, 0.3 * before + 0.02 * 0.8 * 1.5 * alone, rtol=1e-4, atol=1e-5)
@@ -177,8 +179,8 @@ def test_a_rollout_records_the_state_that_each_action_led_to(tmp_path: Path, var
     observer.observe = watched
     trainer.collect()
     assert trainer.rollout.dones.any(), "episodes ended on the way"
-    assert torch.equal(trainer.rollout.style, torch.stack(seen))
-    assert trainer.rollout.style.std() > 0.0
+    assert torch.equal(trainer.rollout.seen.steps, torch.stack(seen))
+    assert trainer.rollout.seen.steps.std() > 0.0
 
 
 def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
@@ -191,7 +193,7 @@ def test_a_discriminator_learns_to_tell_two_kinds_apart() -> None:
     assert after["losses/disc_loss"] < 0.5 * before["losses/disc_loss"]
     assert after["losses/disc_agent_acc"] > 0.95 and after["losses/disc_demo_acc"] > 0.95
     real = Gaussians(4.0).demonstrations(50, torch.Generator().manual_seed(9))
-    simulated = rollout.style.flatten(0, 1)
+    simulated = rollout.seen.steps.flatten(0, 1)
     assert style_reward(style.discriminator(real)).mean() > 3.0 * style_reward(style.discriminator(simulated)).mean()
 
 
@@ -238,11 +240,11 @@ def test_penalties_flatten_the_discriminator() -> None:
 
 def test_the_memory_holds_what_earlier_rollouts_showed() -> None:
     style, rollout = make_style(Gaussians(0.0), replay_size=20, replay_rate=0.25)
-    rollout.style.fill_(0.0)
+    rollout.seen.steps.fill_(0.0)
     style.take_in()
     assert (style.own_state()["memory"] == 0.0).all()
     for iteration in range(1, 6):
-        rollout.style.fill_(float(iteration))
+        rollout.seen.steps.fill_(float(iteration))
         style.take_in()
         kept = style.own_state()["memory"][:, 0].tolist()
         assert kept.count(float(iteration)) == 5
@@ -252,7 +254,7 @@ def test_the_memory_holds_what_earlier_rollouts_showed() -> None:
 def test_statistics_are_of_both_kinds_and_those_of_differences_of_the_agent_alone() -> None:
     both, rollout = make_style(Gaussians(100.0))
     both.take_in()
-    mean = rollout.style.mean((0, 1))
+    mean = rollout.seen.steps.mean((0, 1))
     assert (both.discriminator.norm.mean[2:] > 40.0).all() and (both.discriminator.norm.mean[2:] < 60.0).all()
     agent, _ = make_style(Gaussians(100.0, is_difference=True))
     agent.take_in()

@@ -36,7 +36,6 @@ class EndingEpisodes:
         self._steps = 0
         self.observations, self.final_observations = torch.zeros(NUM_ENVS, 5), torch.zeros(NUM_ENVS, 5)
         self.rewards = torch.zeros(NUM_ENVS)
-        self.style_observations = torch.zeros(NUM_ENVS, 0)
         self.terminals, self.truncations = torch.zeros(2, NUM_ENVS, dtype=torch.bool).unbind(0)
         self._see()
 

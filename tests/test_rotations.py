@@ -77,6 +77,15 @@ def test_heading_inverse_leaves_no_heading(q):
         assert abs(rotations.heading_angle(turned)) < 1e-6
 
 
+def test_a_heading_is_the_same_bits_in_any_company():
+    """What a row observes does not depend on how many others there are."""
+    quats = random_quats(200)
+    whole = rotations.heading_angle(quats)
+    for size in (1, 3, 8, 17, 64, 131):
+        assert torch.equal(rotations.heading_angle(quats[:size]), whole[:size])
+        assert torch.equal(rotations.heading_angle(quats[-size:]), whole[-size:])
+
+
 @given(quaternion, quaternion, st.floats(0.0, 1.0))
 def test_slerp_moves_evenly_along_the_shorter_arc(a, b, fraction):
     between = rotations.slerp(a, b, torch.tensor([fraction], dtype=torch.float64))

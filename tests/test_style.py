@@ -11,6 +11,7 @@ from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.observations import AMP_SIZE, DIFFERENCE_SIZE, amp_observation, tracking_difference
 from puffer_phc.env.style import NOT_A_MOTION, AmpObserver, DifferenceObserver
 from puffer_phc.humanoid.skeleton import KEY_BODIES, body_ids
+from puffer_phc.learn.seen import make_seen
 from puffer_phc.motion.sampler import FixedSampler
 from puffer_phc.state import Pose
 
@@ -36,11 +37,21 @@ def make_env(style="amp"):
     simulator = KinematicSimulator(len(CLIPS))
     sampler = FixedSampler(CLIPS, FRAMES * DT)
     observer = AmpObserver(motions, len(CLIPS), DT, K) if style == "amp" else DifferenceObserver(len(CLIPS), torch.device("cpu"))
-    return ImitationEnv(simulator, motions, sampler, EnvConfig(), 0.25, observer)
+    env = ImitationEnv(simulator, motions, sampler, EnvConfig(), 0.25, observer)
+    env.seen, env.num_seen = make_seen(env, 8), 0
+    return env
 
 
 def follow(env):
+    env.seen.before(env.num_seen)
     env.step(env.simulator.oracle(env.result.observation, env.action_size))
+    env.seen.after(env.num_seen)
+    env.num_seen += 1
+
+
+def seen_last(env):
+    """(N, S) what a discriminator sees of the last step."""
+    return env.seen.windows((env.num_seen - 1) * env.num_envs + torch.arange(env.num_envs))
 
 
 def simulated_step(env, row):
@@ -53,7 +64,7 @@ def test_right_after_a_reset_the_past_is_the_references():
     env = make_env()
     before = [simulated_step(env, row) for row in range(4)]
     follow(env)
-    windows = env.style.observation.unflatten(1, (K, AMP_SIZE))
+    windows = seen_last(env).unflatten(1, (K, AMP_SIZE))
     for row, (clip, frame) in enumerate(zip(CLIPS.tolist(), FRAMES.tolist())):
         torch.testing.assert_close(windows[row, 0], simulated_step(env, row))
         torch.testing.assert_close(windows[row, 1], before[row])
@@ -64,7 +75,7 @@ def test_right_after_a_reset_the_past_is_the_references():
 def test_the_state_of_a_reset_is_seen_as_the_reference_that_it_was_placed_on():
     env = make_env()
     follow(env)
-    windows = env.style.observation.unflatten(1, (K, AMP_SIZE))
+    windows = seen_last(env).unflatten(1, (K, AMP_SIZE))
     for row, (clip, frame) in enumerate(zip(CLIPS.tolist(), FRAMES.tolist())):
         expected = reference_step(env.motions, clip, frame)
         expected[0] += env.lift[row]
@@ -77,7 +88,7 @@ def test_who_follows_the_reference_shows_its_windows():
     for _ in range(4):
         follow(env)
     kept = [column for column in range(AMP_SIZE) if column not in VELOCITY_COLUMNS]
-    windows = env.style.observation.unflatten(1, (K, AMP_SIZE))[..., kept]
+    windows = seen_last(env).unflatten(1, (K, AMP_SIZE))[..., kept]
     for row, (clip, frame) in enumerate(zip(CLIPS.tolist(), FRAMES.tolist())):
         expected = reference_window(env.motions, clip, frame + 4)[:, kept]
         expected[4, 0] += env.lift[row]
@@ -94,7 +105,7 @@ def test_the_last_state_of_an_episode_is_seen_not_the_first_of_the_next(style):
     if style == "amp":
         assert env.style.observation[1, 0] == pytest.approx(env.style.observation[0, 0].item() + 1.0, abs=0.1)
         follow(env)
-        windows = env.style.observation.unflatten(1, (K, AMP_SIZE))
+        windows = seen_last(env).unflatten(1, (K, AMP_SIZE))
         torch.testing.assert_close(windows[1, 2], reference_step(env.motions, 0, 2), atol=1e-5, rtol=0)
         assert windows[1, :, 0].max() < 1.5, "nothing is left of the episode before"
     else:
@@ -108,11 +119,11 @@ def test_a_diverged_row_shows_no_motion(style):
     env.simulator.diverged[2] = True
     env.simulator.body.pos[2] = float("nan")
     follow(env)
-    assert (env.style.observation[2] == NOT_A_MOTION).all()
-    assert env.style.observation[[0, 1, 3]].isfinite().all()
+    assert (seen_last(env)[2] == NOT_A_MOTION).all()
+    assert seen_last(env)[[0, 1, 3]].isfinite().all()
     follow(env)
-    assert env.style.observation.isfinite().all()
-    assert (env.style.observation[2] != NOT_A_MOTION).any()
+    assert seen_last(env).isfinite().all()
+    assert (seen_last(env)[2] != NOT_A_MOTION).any()
 
 
 def test_demonstrations_are_windows_of_all_clips_drawn_uniformly_and_independently_of_the_environment():
@@ -136,18 +147,17 @@ def test_demonstrations_come_from_clips_on_the_device_only():
     assert torch.cdist(drawn.double(), second.double()).min(1).values.max() < 1e-4
 
 
-def test_amp_histories_survive_a_snapshot():
+def test_what_is_seen_goes_on_after_a_snapshot():
     env = make_env()
     for _ in range(3):
         follow(env)
-    saved, actions = env.snapshot(), torch.zeros(4, env.action_size)
-    env.simulator._seen = None
-    seen = []
+    saved, seen = env.snapshot(), []
     for _ in range(2):
         env.restore(saved)
+        env.num_seen = 3
         for _ in range(2):
-            env.step(actions)
-        seen.append(env.style.observation.clone())
+            follow(env)
+        seen.append(seen_last(env))
         env.reset()
     assert torch.equal(*seen)
 

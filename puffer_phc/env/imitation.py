@@ -236,7 +236,7 @@ class ImitationEnv:
         self.lift[rows] = torch.where(done[rows], penetration, self.lift[rows])
         self.simulator.set_state(done, self._lifted_pose())
         if self.style is not None:
-            self.style.begin(done, rows, self.simulator, self.clip_ids, self.times)
+            self.style.begin(done, rows, self.simulator)
 
     def _ahead(self, clip_ids: Tensor, times: Tensor) -> Reference:
         """The K references (M, K, …) that are observed at ``times`` (M,) s of clips (M,), in one look-up."""

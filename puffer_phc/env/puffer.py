@@ -11,7 +11,6 @@ from torch import Tensor
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
-from puffer_phc.env.style import StyleObserver
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import Sampler
 
@@ -125,8 +124,6 @@ class PufferImitation(PufferEnv):
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
         super().__init__(buf)
         self.final_observations = env.result.final_observation
-        self.style_observations = env.style.observation if env.style is not None else env.result.observation[:, :0]
-        """(N, S) what a discriminator sees of the state that the last action led to; S is 0 without one."""
         self._has_numpy_buffers = numpy_buffers or buf is not None
         self._log_interval, self._ticks = log_interval, 0
         self._statistics = EpisodeStatistics(env.num_envs, env.device)
@@ -144,11 +141,6 @@ class PufferImitation(PufferEnv):
     def motions(self) -> MotionLibrary:
         """The clips that are imitated."""
         return self.env.motions
-
-    @property
-    def style(self) -> Optional[StyleObserver]:
-        """What shows the humanoids to a discriminator, where there is one."""
-        return self.env.style
 
     def _device_buffers(self) -> Dict[str, Tensor]:
         result = self.env.result

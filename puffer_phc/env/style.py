@@ -1,7 +1,7 @@
 """What a discriminator of motion sees of each control step, and what it is told real motion looks like.
 
-Shape letters: N environments, S numbers that are seen of one row, K control steps of history, M demonstrations. An observer is given to
-the environment, which shows it every state before rows are reset, and every new beginning. Two kinds:
+Shape letters: N environments, F numbers that are seen of a control step, K control steps that are judged together, S = K · F, M rows. An
+observer is given to the environment, which shows it every state before rows are reset, and every new beginning. Two kinds:
 
 - AMP (Peng et al. 2021, arXiv 2104.02180): the last K steps of the body in its own heading frame, against windows of the reference motions.
 - ADD (Zhang et al. 2025, arXiv 2505.04961): the difference between the body and its own reference, against no difference at all.
@@ -29,12 +29,12 @@ class StyleObserver(Protocol):
     """Watches the rows of an environment. Tensors are allocated once and rewritten in place; nothing waits for a GPU."""
 
     observation: Tensor
-    """(N, S) of the state that the last action led to, before resets."""
+    """(N, F) of the state that the last action led to, before resets."""
     is_difference: bool
     """Whether zeros are the best that can be seen."""
 
-    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator, clip_ids: Tensor, times: Tensor) -> None:
-        """Episodes have begun in rows ``done`` (N,), all among ``rows``, at ``times`` (N,) s of ``clip_ids`` (N,)."""
+    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator) -> None:
+        """Episodes have begun in rows ``done`` (N,), all among ``rows``."""
         ...
 
     def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:
@@ -42,7 +42,7 @@ class StyleObserver(Protocol):
         ...
 
     def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
-        """Real motion (M, S), as ``observation`` would show it; M is ``count`` where there is more than one."""
+        """Real motion (M, S), newest step first; M is ``count`` where there is more than one."""
         ...
 
     def compile(self) -> None:
@@ -59,33 +59,38 @@ class StyleObserver(Protocol):
 
 
 class AmpObserver:
-    """The last ``num_steps`` control steps of every row, newest first, S = K · 196.
+    """One control step of every row, F = 196, of which K are judged together.
 
-    When an episode begins, the past is that of the reference before the start, its first frame repeated where that is before the clip's;
-    demonstrations near a clip's beginning have the same. Demonstrations end at frames drawn uniformly from all clips on the device.
+    What was before an episode is the reference before its start, its first frame repeated where that is before the clip's; demonstrations
+    near a clip's beginning have the same. They end at frames drawn uniformly from all clips on the device.
     """
 
     is_difference = False
 
     def __init__(self, motions: MotionLibrary, num_envs: int, control_dt: float, num_steps: int) -> None:
         device = motions.device
+        self.num_steps, self.control_dt = num_steps, control_dt
         self._motions, self._look_up, self._fps = motions, motions.look_up_every(control_dt), motions.fps
         self._ages = control_dt * torch.arange(num_steps, device=device)
         self._key_ids = torch.tensor(body_ids(KEY_BODIES), device=device)
-        self._history = torch.zeros(num_envs, num_steps, AMP_SIZE, device=device)
-        self.observation = torch.zeros(num_envs, num_steps * AMP_SIZE, device=device)
-        self._features, self._features_of_reference, self._advanced = amp_observation, amp_observation, _advanced
+        self.observation = torch.zeros(num_envs, AMP_SIZE, device=device)
+        self.present = torch.zeros(num_envs, AMP_SIZE, device=device)
+        """(N, F) of the state to act on next: in rows whose episode ended, the first of the new one."""
+        self._features, self._features_of_reference = amp_observation, amp_observation
 
-    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator, clip_ids: Tensor, times: Tensor) -> None:
-        """Fill the history of ``done`` rows with the reference before ``times``; its newest step is the state they were put in."""
-        past = self._steps(clip_ids[rows], times[rows], self._ages[1:])
-        begun = torch.cat((self._seen(simulator)[rows].unsqueeze(1), past), dim=1)
-        self._history[rows] = torch.where(done[rows][:, None, None], begun, self._history[rows])
+    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator) -> None:
+        """See the states that ``done`` rows were put in."""
+        self.present[rows] = torch.where(done[rows].unsqueeze(-1), self._seen(simulator)[rows], self.present[rows])
 
     def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:
-        """Take the present state into the history."""
-        self._history.copy_(self._advanced(self._history, self._seen(simulator), diverged))
-        self.observation.copy_(self._history.flatten(1))
+        """See the present state."""
+        self.observation.copy_(self._seen(simulator).masked_fill(diverged.unsqueeze(-1), NOT_A_MOTION))
+        self.present.copy_(self.observation)
+
+    def reference(self, clip_ids: Tensor, times: Tensor) -> Tensor:
+        """(M, F) of the references of ``clip_ids`` (M,) at ``times`` (M,) s, placed as humanoids are placed; the first before the first."""
+        reference = self._look_up(clip_ids, times.clamp_min(0.0))
+        return self._features_of_reference(reference.pose(), reference.body.pos[:, self._key_ids])
 
     def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
         """Windows (M, S) of the reference motions, drawn independently of what the environment does."""
@@ -94,21 +99,23 @@ class AmpObserver:
         cumulative = (motions.num_frames * motions.is_resident).cumsum(0)
         clip_ids = torch.searchsorted(cumulative, (uniform[:, 0] * cumulative[-1]).long(), right=True)
         frames = (uniform[:, 1] * motions.num_frames[clip_ids]).long()
-        return self._steps(clip_ids, frames / self._fps, self._ages).flatten(1)
+        instants = (frames / self._fps).unsqueeze(1) - self._ages
+        seen = self.reference(clip_ids.unsqueeze(1).expand_as(instants).flatten(), instants.flatten())
+        return seen.unflatten(0, instants.shape).flatten(1)
 
     def compile(self) -> None:
         """Fuse the pure parts with ``torch.compile``; on a CPU not what works on the rows that restart, whose number varies."""
-        self._features, self._advanced = Fused(amp_observation), Fused(_advanced)
+        self._features = Fused(amp_observation)
         if self.observation.device.type == "cuda":
             self._features_of_reference = self._features
 
     def snapshot(self) -> Dict[str, Tensor]:
-        """The history."""
-        return {"history": self._history.clone()}
+        """What is seen of the present states."""
+        return {"present": self.present.clone()}
 
     def restore(self, snapshot: Dict[str, Tensor]) -> None:
         """Go back to a ``snapshot``."""
-        self._history.copy_(snapshot["history"])
+        self.present.copy_(snapshot["present"])
 
     def _seen(self, simulator: Simulator) -> Tensor:
         """(N, 196) of the simulated state."""
@@ -116,21 +123,9 @@ class AmpObserver:
         pose = Pose(body.pos[:, 0], body.quat[:, 0], body.lin_vel[:, 0], body.ang_vel[:, 0], dof.pos, dof.vel)
         return self._features(pose, body.pos[:, self._key_ids])
 
-    def _steps(self, clip_ids: Tensor, times: Tensor, ages: Tensor) -> Tensor:
-        """(M, K, 196) of the reference ``ages`` (K,) s before ``times`` (M,) s of ``clip_ids`` (M,), placed as humanoids are placed."""
-        instants = times.to(ages.dtype).unsqueeze(1) - ages
-        reference = self._look_up(clip_ids.unsqueeze(1).expand_as(instants).flatten(), instants.clamp_min(0.0).flatten())
-        return self._features_of_reference(reference.pose(), reference.body.pos[:, self._key_ids]).unflatten(0, instants.shape)
-
-
-def _advanced(history: Tensor, newest: Tensor, diverged: Tensor) -> Tensor:
-    """The history (N, K, 196) one step later, ``newest`` (N, 196) first; rows ``diverged`` (N,) show no motion."""
-    shifted = torch.cat((newest.unsqueeze(1), history[:, :-1]), dim=1)
-    return shifted.masked_fill(diverged[:, None, None], NOT_A_MOTION)
-
 
 class DifferenceObserver:
-    """How far every row is from its reference, S = 288: what ADD's discriminator weighs instead of hand-set reward weights."""
+    """How far every row is from its reference, K = 1, F = 288: what ADD's discriminator weighs instead of hand-set reward weights."""
 
     is_difference = True
 
@@ -138,7 +133,7 @@ class DifferenceObserver:
         self.observation = torch.zeros(num_envs, DIFFERENCE_SIZE, device=device)
         self._difference = tracking_difference
 
-    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator, clip_ids: Tensor, times: Tensor) -> None:
+    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator) -> None:
         """Nothing is remembered of what was before."""
 
     def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:

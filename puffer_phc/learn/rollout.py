@@ -9,6 +9,7 @@ from torch import Tensor
 from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
+from puffer_phc.learn.seen import SeenSteps
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.threads import one_thread
 
@@ -70,8 +71,6 @@ class VectorEnv(Protocol):
     """(N,) bool."""
     final_observations: Tensor
     """(N, O) of the states before resets."""
-    style_observations: Tensor
-    """(N, S) what a discriminator sees of the states before resets."""
 
     def step(self, actions: Tensor) -> object:
         """Act on all environments and rewrite the buffers in place."""
@@ -84,21 +83,20 @@ class Rollout:
     observations (T, N, O), actions (T, N, A), log_probs, values, rewards, dones, bootstraps, next_values (T, N) float32.
     ``bootstraps`` are the values of final observations where an episode was truncated, else zero. ``starts`` (T, N) bool says which steps
     are an episode's first. ``memories`` (T / L, N, W) is what the policy remembered at the first step of each segment of L steps; it knows
-    of the episodes that ended before, so that ``starts`` matters inside segments only. ``style`` (T, N, S) is what a discriminator sees of
-    the state that the action led to; without one, S is zero.
+    of the episodes that ended before, so that ``starts`` matters inside segments only. ``seen`` is what a discriminator is shown of it.
     """
 
-    def __init__(self, num_steps: int, num_envs: int, segment_length: int, policy: PHCPolicy, style_size: int = 0) -> None:
+    def __init__(self, num_steps: int, num_envs: int, segment_length: int, policy: PHCPolicy, seen: Optional[SeenSteps] = None) -> None:
         device = policy.log_std.device
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(num_steps, num_envs, *shape, device=device)
 
-        self.num_steps, self.num_envs, self.segment_length = num_steps, num_envs, segment_length
+        self.num_steps, self.num_envs, self.segment_length, self.seen = num_steps, num_envs, segment_length, seen
         self.observations, self.actions = zeros(policy.observation_size), zeros(policy.action_size)
         self.log_probs, self.values, self.rewards = zeros(), zeros(), zeros()
         self.dones, self.bootstraps, self.next_values = zeros(), zeros(), zeros()
-        self.starts, self.style = zeros().bool(), zeros(style_size)
+        self.starts = zeros().bool()
         self.memories = torch.zeros(num_steps // segment_length, num_envs, policy.memory_size, device=device)
 
     @property
@@ -158,12 +156,15 @@ class Collector:
             rollout.actions[t].copy_(self._action)
             rollout.log_probs[t].copy_(self._log_prob)
             rollout.values[t].copy_(self._value)
+            if rollout.seen is not None:
+                rollout.seen.before(t)
             env.step(self._action)
             self._conclude()
             torch.mul(env.rewards, reward_scale, out=rollout.rewards[t])
             rollout.dones[t].copy_(env.terminals | env.truncations)
             rollout.bootstraps[t].copy_(self._bootstrap)
-            rollout.style[t].copy_(env.style_observations)
+            if rollout.seen is not None:
+                rollout.seen.after(t)
         self._link_values()
 
     def _sample_actions(self) -> None:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from puffer_phc.config import Config, chosen
-from puffer_phc.env.style import StyleObserver
 from puffer_phc.learn.discriminator import Discriminator, DiscriminatorLosses, discriminator_losses, style_reward
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import FlatAdam, all_finite, sound_means
 from puffer_phc.learn.rollout import Rollout, autocast
 from puffer_phc.learn.running_norm import moments
+from puffer_phc.learn.seen import SeenSteps
 
 _SEED_OFFSET = 1 << 16
 """Keeps the draws of rows and demonstrations apart from the trainer's, whatever the number of processes."""
@@ -61,23 +61,23 @@ class NoStyle:
 
 
 class Style:
-    """A discriminator, its optimiser, and a memory of what earlier policies did, over the tensors of one rollout.
+    """A discriminator, its optimiser, and a memory of what earlier policies did, of a rollout whose rewards it has a part in.
 
     Several processes share the discriminator and average its gradients and statistics; each has draws and a memory of its own.
     """
 
-    def __init__(self, config: Config, observer: StyleObserver, rollout: Rollout, world: World) -> None:
+    def __init__(self, config: Config, seen: SeenSteps, rewards: Tensor, world: World) -> None:
         self._options = options = config.discriminator
-        self._observer, self._rollout, self._world = observer, rollout, world
-        device = rollout.style.device
-        size = rollout.style.shape[-1]
-        self.discriminator = _new_discriminator(config, size, observer.is_difference).to(device)
+        self._seen, self._rewards, self._observer, self._world = seen, rewards, seen.observer, world
+        device = rewards.device
+        self.discriminator = _new_discriminator(config, seen.size, seen.observer.is_difference).to(device)
         self.optimizer = FlatAdam(self.discriminator, config.train.adam_eps, config.train.max_grad_norm, world)
         self._batch_size = chosen(options.batch_size)
         self._reward_scale = (1.0 - config.train.gamma) * options.reward_scale * chosen(options.style_weight)
         self._task_weight = chosen(options.task_weight)
         self._num_steps = config.train.update_epochs * (chosen(config.train.batch_size) // chosen(config.train.minibatch_size))
-        self._memory = torch.zeros(options.replay_size, size, device=device)
+        self._rows = torch.arange(rewards.numel(), device=device).view_as(rewards)
+        self._memory = torch.zeros(options.replay_size, seen.size, device=device)
         self._has_memory, self._oldest = False, 0
         self._mean_reward = torch.zeros((), device=device)
         self._generator = torch.Generator(device=device).manual_seed(config.train.seed + _SEED_OFFSET + world.rank)
@@ -102,13 +102,13 @@ class Style:
         Both are scaled by 1 − γ, as the rollout's are.
         """
         total = torch.zeros((), device=self._memory.device)
-        for seen, rewards in zip(self._rollout.style, self._rollout.rewards):
-            with autocast(self._precision, seen.device):
-                logits = self.discriminator(seen)
+        for rows, rewards in zip(self._rows, self._rewards):
+            with autocast(self._precision, rows.device):
+                logits = self.discriminator(self._seen.windows(rows))
             style = style_reward(logits)
             rewards.mul_(self._task_weight).add_(style, alpha=self._reward_scale)
             total += style.mean()
-        self._mean_reward = self._options.reward_scale * total / self._rollout.num_steps
+        self._mean_reward = self._options.reward_scale * total / len(self._rewards)
 
     def update(self, step_factor: float) -> Dict[str, Tensor]:
         """As many gradient steps as the policy makes, with ``step_factor`` of the rate; returns figures () by metric name, on the device.
@@ -118,7 +118,7 @@ class Style:
         self.optimizer.rate.fill_(chosen(self._options.learning_rate) * step_factor)
         records: List[Tensor] = []
         for _ in range(self._num_steps):
-            agent = torch.cat((self._drawn(self._rollout.style.flatten(0, 1)), self._drawn(self._memory)))
+            agent = torch.cat((self._drawn_now(), self._memory[self._picks(len(self._memory), self._batch_size)]))
             demonstrations = self._observer.demonstrations(self._batch_size, self._generator)
             with autocast(self._precision, agent.device):
                 losses = self._losses(self.discriminator, agent, demonstrations, self._observer.is_difference, self._options)
@@ -137,20 +137,21 @@ class Style:
     @torch.no_grad()
     def take_in(self) -> None:
         """Learn what is usual, and put rows of the rollout into the memory: all that it holds at first, then in place of the oldest."""
-        seen = self._rollout.style.flatten(0, 1)
-        sample = self._drawn(seen)
+        sample = self._drawn_now()
         if not self._observer.is_difference:
             sample = torch.cat((sample, self._observer.demonstrations(self._batch_size, self._generator)))
         self.discriminator.norm.update(self._world.combined(moments(sample)))
         size = len(self._memory)
         count = max(1, round(self._options.replay_rate * size)) if self._has_memory else size
-        places = (self._oldest + torch.arange(count, device=seen.device)) % size
-        self._memory[places] = seen[self._picks(len(seen), count)]
+        places = (self._oldest + torch.arange(count, device=sample.device)) % size
+        rows = self._picks(self._rows.numel(), count)
+        for some_places, some_rows in zip(places.split(self._rows.shape[1]), rows.split(self._rows.shape[1])):
+            self._memory[some_places] = self._seen.windows(some_rows)
         self._has_memory, self._oldest = True, (self._oldest + count) % size
 
-    def _drawn(self, rows: Tensor) -> Tensor:
-        """A batch (M, S) of ``rows`` (R, S), with replacement."""
-        return rows[self._picks(len(rows), self._batch_size)]
+    def _drawn_now(self) -> Tensor:
+        """A batch (M, S) of the rollout, with replacement."""
+        return self._seen.windows(self._picks(self._rows.numel(), self._batch_size))
 
     def _picks(self, num_rows: int, count: int) -> Tensor:
         return torch.randint(num_rows, (count,), generator=self._generator, device=self._memory.device)
@@ -162,7 +163,7 @@ class Style:
     def own_state(self) -> Dict[str, Any]:
         """What each process has for itself."""
         memory = {"memory": self._memory.clone(), "has_memory": self._has_memory, "oldest": self._oldest}
-        return {**memory, "random": self._generator.get_state()}
+        return {**memory, "carried": self._seen.carried.clone(), "random": self._generator.get_state()}
 
     def load_shared(self, state: Optional[Dict[str, Any]]) -> None:
         """Take up ``shared_state``. Raises ValueError where a run had none."""
@@ -174,6 +175,7 @@ class Style:
     def load_own(self, state: Dict[str, Any]) -> None:
         """Take up ``own_state``."""
         self._memory.copy_(state["memory"])
+        self._seen.carried.copy_(state["carried"])
         self._has_memory, self._oldest = state["has_memory"], state["oldest"]
         self._generator.set_state(state["random"])
 
@@ -181,9 +183,9 @@ class Style:
 AnyStyle = Union[Style, NoStyle]
 
 
-def make_style(config: Config, observer: Optional[StyleObserver], rollout: Rollout, world: World) -> AnyStyle:
-    """The discriminator of what ``observer`` sees, where there is one."""
-    return NoStyle() if observer is None else Style(config, observer, rollout, world)
+def make_style(config: Config, rollout: Rollout, world: World) -> AnyStyle:
+    """The discriminator of what is seen in ``rollout``, where anything is."""
+    return NoStyle() if rollout.seen is None else Style(config, rollout.seen, rollout.rewards, world)
 
 
 def _new_discriminator(config: Config, size: int, is_difference: bool) -> Discriminator:

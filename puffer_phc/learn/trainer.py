@@ -22,6 +22,7 @@ from puffer_phc.learn.recovery import Recovery, fault
 from puffer_phc.learn.resume import ANEW, Resumable
 from puffer_phc.learn.rollout import Collector, Deterministic, Rollout
 from puffer_phc.learn.running_norm import moments
+from puffer_phc.learn.seen import make_seen
 from puffer_phc.learn.stopping import StoppedError, StopRequest
 from puffer_phc.learn.style import make_style
 from puffer_phc.learn.update import Updater
@@ -56,9 +57,10 @@ class Trainer:
         num_envs, device, world = env.num_agents, policy.log_std.device, self._world
         self._batch_size = chosen(options.batch_size)
         random = EnvRandom(options.seed + 1, num_envs, device, world.rank * num_envs, world.size * num_envs)
-        self.rollout = Rollout(self._batch_size // num_envs, num_envs, options.bptt_horizon, policy, env.style_observations.shape[-1])
+        num_steps = self._batch_size // num_envs
+        self.rollout = Rollout(num_steps, num_envs, options.bptt_horizon, policy, make_seen(env.env, num_steps))
         self.collector = Collector(env, policy, self.rollout, random, options.precision, bool(options.compile))
-        self.style = make_style(config, env.style, self.rollout, world)
+        self.style = make_style(config, self.rollout, world)
         self.updater = Updater(options, policy, self.rollout, world)
         parts = {"policy": policy, "optimizer": self.updater.optimizer, **self.style.parts}
         self.recovery = Recovery(parts, options.divergence_patience, options.divergence == "rollback")
