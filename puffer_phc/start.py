@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from puffer_phc.errors import PhcError
-from puffer_phc.options import parse_values, read_command_line, read_ini
+from puffer_phc.option_words import parse_values, read_command_line, read_ini
 from puffer_phc.resources import resource_root
 from puffer_phc.sim.isaac_loading import load_early
 

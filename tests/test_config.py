@@ -11,7 +11,8 @@ import torch
 
 from puffer_phc.config import BaseConfig, Config, EnvConfig, EvalConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import BackendError, ConfigError, PhcError
-from puffer_phc.options import dotted, option_types, parse_values, read_ini
+from puffer_phc.option_words import option_types, parse_values, read_ini
+from puffer_phc.options import dotted
 from puffer_phc.resolve import choose_device, resolve
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -11,7 +11,8 @@ import torch
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import CheckpointError, ConfigError
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint
-from puffer_phc.options import option_types, parse_options, read_command_line
+from puffer_phc.option_words import option_types, read_command_line
+from puffer_phc.options import parse_options
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

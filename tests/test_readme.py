@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puffer_phc.config import EnvConfig
-from puffer_phc.options import Arguments, parse_values, read_command_line
+from puffer_phc.option_words import Arguments, parse_values, read_command_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("sample_data/*.md")])

@@ -18,7 +18,8 @@ from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.figures import GOALS
 from puffer_phc.files import check_writable, make_folder, whole_file
 from puffer_phc.learn.origin import origin
-from puffer_phc.options import SWEPT, Given, Parsed, assemble, dotted, ini_file, option_types, parse_values, read_swept
+from puffer_phc.option_words import SWEPT, Given, option_types, parse_values, read_swept
+from puffer_phc.options import Parsed, assemble, dotted, ini_file
 from puffer_phc.report.trackers import Wandb, require
 from puffer_phc.resolve import choose_device
 from puffer_phc.sweep.carbs import Carbs, CarbsOptions
