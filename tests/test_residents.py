@@ -82,7 +82,7 @@ def test_what_does_not_change_with_the_residents():
 @pytest.mark.parametrize("is_half", [False, True])
 def test_memory_is_bounded(is_half):
     some = limited(is_half=is_half)
-    per_clip = 32 * len(LENGTHS)
+    per_clip = 48 * len(LENGTHS)
     size = sum(tensor.numel() * tensor.element_size() for tensor in vars(some).values() if isinstance(tensor, torch.Tensor))
     assert size <= LIMIT * row_bytes(is_half) + per_clip
     with pytest.raises(ValueError, match="do not fit"):
@@ -168,10 +168,45 @@ def test_those_who_are_there_are_drawn_the_more_the_less_likely_they_were_to_be(
     library = limited(300)
     sampler = sampler_of(library, kind, num_envs=40000)
     sampler.change_residents()
-    expected = sampler.clip_probabilities() * sampler._residency
+    expected = sampler.clip_probabilities() * library.weights
     shares = sampler.draw()[0].bincount(minlength=len(LENGTHS)) / 40000
     assert (expected > 0).sum() >= 4
     torch.testing.assert_close(shares.double(), expected / expected.sum(), atol=0.01, rtol=0)
+
+
+def test_frames_to_demonstrate_are_of_all_clips_alike_however_residents_are_preferred():
+    """Clips that fail are nearly always there and the others now and then; yet all frames are drawn as often."""
+    lengths = torch.randint(12, 60, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    library = MotionLibrary([swaying_clip(length, seed) for seed, length in enumerate(lengths)], CPU, max_frames=sum(lengths) // 3)
+    sampler = sampler_of(library, num_envs=1)
+    failed = torch.ones(50, dtype=torch.bool)
+    for clip in range(5):
+        sampler.record(failed, failed, torch.full((50,), clip), torch.zeros(50))
+    sampler.update()
+    generator = torch.Generator().manual_seed(1)
+    drawn, there = torch.zeros(40), torch.zeros(40)
+    for _ in range(250):
+        sampler.change_residents()
+        clips, frames = library.random_frames(2000, generator)
+        assert library.is_resident[clips].all() and (frames < library.num_frames[clips]).all()
+        drawn += clips.bincount(minlength=40) / 2000 / 250
+        there += library.is_resident / 250
+    assert there[:5].min() > 0.9 and there[5:].max() < 0.6
+    wanted = library.num_frames / library.num_frames.sum()
+    assert drawn[:5].sum() == pytest.approx(float(wanted[:5].sum()), rel=0.1)
+    torch.testing.assert_close(drawn, wanted, rtol=0.4, atol=0)
+
+
+def test_weights_come_back_with_the_clips_of_before():
+    library = limited()
+    sampler = sampler_of(library)
+    sampler.change_residents()
+    before = library.weights.clone()
+    assert before.max() > 1.0
+    with library.lent():
+        library.hold([2])
+        assert library.weights.nonzero().flatten().tolist() == [2]
+    assert torch.equal(library.weights, before)
 
 
 def test_failures_are_not_forgotten_while_a_clip_is_away_and_bring_it_back():

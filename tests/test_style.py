@@ -3,7 +3,7 @@
 import pytest
 import torch
 from kinematic_simulator import KinematicSimulator
-from synthetic_motion import random_body, swaying_library, turned
+from synthetic_motion import random_body, swaying_clip, swaying_library, turned
 
 from puffer_phc import rotations
 from puffer_phc.config import EnvConfig
@@ -12,6 +12,7 @@ from puffer_phc.env.observations import AMP_SIZE, DIFFERENCE_SIZE, amp_observati
 from puffer_phc.env.style import NOT_A_MOTION, AmpObserver, DifferenceObserver
 from puffer_phc.humanoid.skeleton import KEY_BODIES, body_ids
 from puffer_phc.learn.seen import make_seen
+from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import FixedSampler
 from puffer_phc.state import Pose
 
@@ -140,10 +141,10 @@ def test_demonstrations_are_windows_of_all_clips_drawn_uniformly_and_independent
 
 
 def test_demonstrations_come_from_clips_on_the_device_only():
-    env = make_env()
-    env.motions.is_resident[0] = False
-    drawn = env.style.demonstrations(200, torch.Generator().manual_seed(5))
-    second = torch.stack([reference_window(env.motions, 1, frame).flatten() for frame in range(30)])
+    motions = MotionLibrary([swaying_clip(40), swaying_clip(30, seed=1)], torch.device("cpu"), max_frames=50)
+    motions.hold([1])
+    drawn = AmpObserver(motions, 1, DT, K).demonstrations(200, torch.Generator().manual_seed(5))
+    second = torch.stack([reference_window(motions, 1, frame).flatten() for frame in range(30)])
     assert torch.cdist(drawn.double(), second.double()).min(1).values.max() < 1e-4
 
 

@@ -62,7 +62,7 @@ class AmpObserver:
     """One control step of every row, F = 196, of which K are judged together.
 
     What was before an episode is the reference before its start, its first frame repeated where that is before the clip's; demonstrations
-    near a clip's beginning have the same. They end at frames drawn uniformly from all clips on the device.
+    near a clip's beginning have the same. They end at frames drawn uniformly from all clips, whoever is on the device.
     """
 
     is_difference = False
@@ -70,7 +70,7 @@ class AmpObserver:
     def __init__(self, motions: MotionLibrary, num_envs: int, control_dt: float, num_steps: int) -> None:
         device = motions.device
         self.num_steps, self.control_dt = num_steps, control_dt
-        self._motions, self._look_up, self._fps = motions, motions.look_up_every(control_dt), motions.fps
+        self._motions, self._look_up = motions, motions.look_up_every(control_dt)
         self._ages = control_dt * torch.arange(num_steps, device=device)
         self._key_ids = torch.tensor(body_ids(KEY_BODIES), device=device)
         self.observation = torch.zeros(num_envs, AMP_SIZE, device=device)
@@ -94,12 +94,8 @@ class AmpObserver:
 
     def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
         """Windows (M, S) of the reference motions, drawn independently of what the environment does."""
-        motions = self._motions
-        uniform = torch.rand(count, 2, generator=generator, device=motions.device, dtype=torch.float64)
-        cumulative = (motions.num_frames * motions.is_resident).cumsum(0)
-        clip_ids = torch.searchsorted(cumulative, (uniform[:, 0] * cumulative[-1]).long(), right=True)
-        frames = (uniform[:, 1] * motions.num_frames[clip_ids]).long()
-        instants = (frames / self._fps).unsqueeze(1) - self._ages
+        clip_ids, frames = self._motions.random_frames(count, generator)
+        instants = (frames / self._motions.fps).unsqueeze(1) - self._ages
         seen = self.reference(clip_ids.unsqueeze(1).expand_as(instants).flatten(), instants.flatten())
         return seen.unflatten(0, instants.shape).flatten(1)
 

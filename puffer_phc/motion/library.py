@@ -2,7 +2,7 @@
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterator, List, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -72,6 +72,9 @@ class MotionLibrary:
         """Whether all clips are on the device, always."""
         self.is_resident = torch.zeros(self.num_clips, dtype=torch.bool, device=self.device)
         """(C,) whether each clip is on the device."""
+        self.weights = torch.zeros(self.num_clips, dtype=torch.float64, device=self.device)
+        """(C,) for how many each clip on the device stands: 1 / (chance that it is there), where those were drawn; 0 for the others."""
+        self._cumulative_frames = torch.zeros_like(self.weights)
         self._sets_floor, self._clips = sets_floor, clips
         self._residents: List[int] = []
         self._first_rows = torch.zeros_like(self.num_frames)
@@ -80,6 +83,7 @@ class MotionLibrary:
         self._roots = torch.empty(capacity, 3, device=self.device) if is_half else None
         if self.is_whole:
             self._lay(range(self.num_clips))
+            self._weigh(None)
             self._clips = []
 
     @property
@@ -99,25 +103,33 @@ class MotionLibrary:
         fits = self.num_rows[ids].cumsum() <= self.capacity
         return ids[: int(fits.sum())]
 
-    def hold(self, clip_ids: Sequence[int]) -> None:
-        """Have the clips ``clip_ids`` on the device, and in a limited library no others.
+    def hold(self, clip_ids: Sequence[int], weights: Optional[Tensor] = None) -> None:
+        """Have the clips ``clip_ids`` on the device, and in a limited library no others; ``weights`` (C,) are theirs, if not all 1.
 
         Raises ValueError where they do not fit together.
         """
         ids = list(clip_ids)
         if len(self.fitting(ids)) < len(ids):
             raise ValueError(f"{len(ids)} clips of {self.num_rows[ids].sum()} rows do not fit into {self.capacity}")
-        if not self.is_whole and ids != self._residents:
+        if self.is_whole:
+            return
+        if ids != self._residents:
             self._lay(ids)
+        self._weigh(weights)
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """A time in which others may ``hold`` what they need; afterwards the clips from before are there again."""
-        before = self.residents
+        before, weights = self.residents, self.weights.clone()
         try:
             yield
         finally:
-            self.hold(before)
+            self.hold(before, weights)
+
+    def _weigh(self, weights: Optional[Tensor]) -> None:
+        """Let the residents have ``weights`` (C,), or 1. Summed up on the CPU: on a GPU the order of additions is not fixed."""
+        self.weights.copy_(self.is_resident if weights is None else weights)
+        self._cumulative_frames.copy_((self.num_frames * self.weights).cpu().cumsum(0))
 
     def _lay(self, clip_ids: Sequence[int]) -> None:
         """Compute the rows of these clips, one after the other from the first row on."""
@@ -153,6 +165,13 @@ class MotionLibrary:
             self._roots[part] = pos[:, 0]
             pos -= pos[:, :1].clone()
             self._rows[part] = rows
+
+    def random_frames(self, count: int, generator: torch.Generator) -> Tuple[Tensor, Tensor]:
+        """Clips (M,) on the device and frames (M,) of them: over many choices of residents, every frame of every clip is equally likely."""
+        uniform = torch.rand(count, 2, generator=generator, device=self.device, dtype=torch.float64)
+        sought = uniform[:, 0] * self._cumulative_frames[-1]
+        clip_ids = torch.searchsorted(self._cumulative_frames, sought, right=True).clamp_max(self.num_clips - 1)
+        return clip_ids, (uniform[:, 1] * self.num_frames[clip_ids]).long()
 
     def at(self, clip_ids: Tensor, times: Tensor) -> Reference:
         """The reference of clips ``clip_ids`` (N,) int64 at ``times`` (N,) s.

@@ -133,7 +133,6 @@ class UniformSampler:
         index = torch.arange(len(self._bin_clip), device=motions.device) - self._first_bin[self._bin_clip]
         self._bin_start = index * BIN_FRAMES
         self._bin_length = (starts[self._bin_clip] - self._bin_start).clamp_max(BIN_FRAMES)
-        self._residency = motions.is_resident.double()
         self._uniform = self._bin_length.double() / starts.sum()
         self._cumulative = torch.empty_like(self._uniform)
         self.probabilities = torch.empty_like(self._uniform)
@@ -166,8 +165,7 @@ class UniformSampler:
             return
         uniform = self._random.shared(self._motions.num_clips)
         chosen = choose_residents(self.clip_probabilities(), self._motions.num_frames + 1, self._motions.capacity, uniform)
-        self._motions.hold(chosen.clip_ids.tolist())
-        self._residency.copy_(chosen.weights)
+        self._motions.hold(chosen.clip_ids.tolist(), chosen.weights)
         self._prepare_draws()
 
     def state_dict(self) -> Dict[str, Any]:
@@ -182,7 +180,8 @@ class UniformSampler:
         self._random.generator.set_state(state["random"])
         for name, tensor in own.items():
             tensor.copy_(state[name])
-        self._motions.hold(self._residency.nonzero().squeeze(1).tolist())
+        weights = self._motions.weights.clone()
+        self._motions.hold(weights.nonzero().squeeze(1).tolist(), weights)
         self._prepare_draws()
 
     def emphasise(self, clips: Tensor, share: float) -> None:
@@ -200,7 +199,7 @@ class UniformSampler:
 
     def _state(self) -> Dict[str, Tensor]:
         """The tensors that make up the state, by name."""
-        return {"probabilities": self.probabilities, **({} if self._motions.is_whole else {"residency": self._residency})}
+        return {"probabilities": self.probabilities, **({} if self._motions.is_whole else {"residency": self._motions.weights})}
 
     def _set_probabilities(self, weights: Tensor) -> None:
         """Draw bins in proportion to ``weights`` (bins,), in place, so that captured graphs see the change."""
@@ -208,7 +207,7 @@ class UniformSampler:
         self._prepare_draws()
 
     def _prepare_draws(self) -> None:
-        weights = self.probabilities * self._residency[self._bin_clip]
+        weights = self.probabilities * self._motions.weights[self._bin_clip]
         if torch.are_deterministic_algorithms_enabled():
             weights = weights.cpu()  # on a GPU the order of these additions is not fixed
         self._cumulative.copy_(torch.cumsum(weights, 0))
