@@ -202,7 +202,7 @@ def test_a_spoilt_discriminator_is_counted_never_saved_and_taken_back(tmp_path: 
     trainer = make_trainer(tmp_path, replace(config, train=replace(config.train, checkpoint_interval=1)))
     assert isinstance(trainer.style, Style)
     bias, skipped = trainer.style.discriminator.logit.bias, []
-    collect, report = trainer.collect, trainer._reporter.on_iteration
+    collect, report = trainer.collect, trainer.reporter.on_iteration
 
     def spoil_once() -> None:
         if trainer.iteration == 2 and not trainer.recovery.rollbacks:
@@ -215,7 +215,7 @@ def test_a_spoilt_discriminator_is_counted_never_saved_and_taken_back(tmp_path: 
         skipped.append(metrics["losses/disc_skipped_steps"])
         report(step, metrics)
 
-    trainer.collect, trainer._reporter.on_iteration = spoil_once, note
+    trainer.collect, trainer.reporter.on_iteration = spoil_once, note
     assert trainer.fit()
     assert skipped[2] > 0 and sum(skipped) == skipped[2]
     assert trainer.recovery.rollbacks == 1 and bias.isfinite().all()

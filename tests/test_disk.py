@@ -56,8 +56,8 @@ def test_a_full_disk_at_a_checkpoint_is_said_and_training_goes_on(tmp_path: Path
 
     trainer.iterate = iterate_and_change
     assert trainer.fit()
-    assert len(trainer._reporter.messages) == 1
-    assert "No space left on device; training goes on" in trainer._reporter.messages[0]
+    assert len(trainer.reporter.messages) == 1
+    assert "No space left on device; training goes on" in trainer.reporter.messages[0]
     assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 8
     assert not list((tmp_path / "run").glob("*.part"))
 
@@ -122,7 +122,7 @@ def test_a_deleted_run_folder_comes_back_with_the_next_checkpoint(tmp_path: Path
     trainer = make_trainer(tmp_path, 7, checkpoint_interval=2)
     log = MetricsLog(tmp_path / "run" / "metrics.jsonl") if (tmp_path / "run").mkdir() is None else None
     recorder = Recorder()
-    trainer._reporter = Several([log, recorder], Progress(1))
+    trainer.reporter = Several([log, recorder], Progress(1))
     iterate = trainer.iterate
 
     def iterate_and_delete() -> None:
@@ -145,7 +145,7 @@ def test_a_folder_that_turns_read_only_is_said_and_training_goes_on(tmp_path: Pa
     trainer.iteration = 1
     trainer.try_to_save()
     (tmp_path / "run").chmod(stat.S_IRWXU)
-    assert "Permission denied; training goes on" in trainer._reporter.messages[0]
+    assert "Permission denied; training goes on" in trainer.reporter.messages[0]
     assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 0
 
 

@@ -221,7 +221,7 @@ def test_two_processes_go_on_bit_for_bit_and_one_goes_on_with_all_clips(tmp_path
     assert len(state["ranks"]) == 2 and state["ranks"][0]["sampler"]["probabilities"].shape != uniform.shape
     alone.load_state(state)
     assert torch.equal(alone.env.sampler.probabilities, uniform)
-    assert any("samplers start anew" in line for line in alone._reporter.messages)
+    assert any("samplers start anew" in line for line in alone.reporter.messages)
     assert alone.fit() and alone.iteration == 6
 
 

@@ -47,10 +47,10 @@ def test_bad_gradients_are_left_out_counted_and_shown(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 5)
     spoil_losses(trainer, lambda call: call in (NUM_MINIBATCHES, NUM_MINIBATCHES + 3))
     assert trainer.fit()
-    skipped = [metrics["losses/skipped_steps"] for metrics in trainer._reporter.iterations.values()]
+    skipped = [metrics["losses/skipped_steps"] for metrics in trainer.reporter.iterations.values()]
     assert skipped == [0, 2, 0, 0]
-    assert all(math.isfinite(metrics["losses/total_loss"]) for metrics in trainer._reporter.iterations.values())
-    assert trainer._reporter.messages == ["iteration 2: 2 gradients were not finite and left out"]
+    assert all(math.isfinite(metrics["losses/total_loss"]) for metrics in trainer.reporter.iterations.values())
+    assert trainer.reporter.messages == ["iteration 2: 2 gradients were not finite and left out"]
     assert weights(trainer).isfinite().all()
 
 
@@ -89,9 +89,9 @@ def test_bad_iterations_in_a_row_take_the_weights_back_with_half_the_step(tmp_pa
     good.fit()
     assert good.iteration == 2
     assert len(found) == 1 and torch.equal(found[0][: len(found[0])], weights(good))
-    rates = [metrics["0verview/learning_rate"] for metrics in trainer._reporter.iterations.values()]
+    rates = [metrics["0verview/learning_rate"] for metrics in trainer.reporter.iterations.values()]
     assert rates[5] == pytest.approx(rates[0] * STEP_FACTOR) and len(set(rates[:5])) == 1
-    assert trainer._reporter.messages[1] == (
+    assert trainer.reporter.messages[1] == (
         "iteration 5: 8 gradients were not finite and left out; back to the weights of iteration 2 with 0.5 of the learning rate"
     )
     assert trainer.global_step == 9 * BATCH

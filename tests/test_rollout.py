@@ -108,20 +108,15 @@ def test_the_memory_is_carried_through_the_rollout_and_dropped_at_episode_ends(k
 @pytest.mark.parametrize("kind", POLICIES)
 @torch.no_grad()
 def test_a_truncated_episode_is_bootstrapped_with_what_it_remembers(kind: Type[PHCPolicy]) -> None:
-    policy, _, collector = collected(kind)
-    env = collector.env
-    collector._decide()
-    before = collector.memory.clone()
-    env.step(collector._action)
-    while not env.truncations.any():
-        collector._conclude()
-        collector._decide()
-        before = collector.memory.clone()
-        env.step(collector._action)
-    collector._conclude()
+    policy, env = make_policy(kind), EndingEpisodes()
+    rollout = Rollout(1, NUM_ENVS, 1, policy)
+    collector = Collector(env, policy, rollout, EnvRandom(1, NUM_ENVS, torch.device("cpu")), "float32")
+    for _ in range(2 * NUM_STEPS):
+        collector.collect(1.0)
+    _, _, before = policy.act(rollout.observations[0], rollout.memories[0])
     expected = torch.where(env.truncations, policy.value(env.final_observations, before), torch.zeros(NUM_ENVS))
     assert expected.abs().max() > 0.0
-    torch.testing.assert_close(collector._bootstrap, expected)
+    torch.testing.assert_close(rollout.bootstraps[0], expected)
     done = env.truncations | env.terminals
     assert torch.equal(collector.memory[done], torch.zeros_like(before[done]))
     assert torch.equal(collector.memory[~done], before[~done])

@@ -78,7 +78,7 @@ def test_other_numbers_of_environments_begin_new_episodes(tmp_path: Path) -> Non
     assert trainer.env.env.steps.any()
     fewer = resumed(tmp_path, 4, env={"num_envs": 2})
     assert (fewer.env.env.steps == 0).all()
-    assert any("all rows begin new episodes" in line for line in fewer._reporter.messages)
+    assert any("all rows begin new episodes" in line for line in fewer.reporter.messages)
     assert fewer.fit() and fewer.iteration == 3
 
 
@@ -91,9 +91,9 @@ def test_a_compact_checkpoint_carries_a_run_and_the_optimiser_warms_up(tmp_path:
     assert (second.iteration, second.global_step) == (trainer.iteration, trainer.global_step)
     probabilities = second.env.sampler.probabilities
     torch.testing.assert_close(probabilities, trainer.env.sampler.probabilities, rtol=1e-2, atol=0.0)
-    assert any("optimiser starts anew" in line for line in second._reporter.messages)
+    assert any("optimiser starts anew" in line for line in second.reporter.messages)
     second.fit()
-    rates = [metrics["0verview/learning_rate"] for metrics in second._reporter.iterations.values()]
+    rates = [metrics["0verview/learning_rate"] for metrics in second.reporter.iterations.values()]
     assert rates[0] == pytest.approx(rates[-1] / 11, rel=1e-5)
     assert sorted(set(rates)) == rates[:11] and len(set(rates[10:])) == 1
 
@@ -105,7 +105,7 @@ def test_a_warm_up_under_way_goes_on(tmp_path: Path) -> None:
     first.fit()
     second = resumed(tmp_path, 8, **options)
     second.fit()
-    rates = [metrics["0verview/learning_rate"] for metrics in (*first._reporter.iterations.values(), *second._reporter.iterations.values())]
+    rates = [metrics["0verview/learning_rate"] for metrics in (*first.reporter.iterations.values(), *second.reporter.iterations.values())]
     assert rates == sorted(set(rates))
 
 
@@ -155,7 +155,7 @@ def test_evaluations_come_when_due_and_at_the_end(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 6, evaluate, eval_interval=2)
     trainer.fit()
     assert seen == [2, 4, 5]
-    assert list(trainer._reporter.evaluations.values())[-1] == {"eval/success_rate": 0.5}
+    assert list(trainer.reporter.evaluations.values())[-1] == {"eval/success_rate": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -185,14 +185,14 @@ def test_evaluations_play_through_the_same_memory_and_training_does_not_notice(t
     trainer = make_trainer(tmp_path, 9, evaluate, eval_interval=3, **SOME_RESIDENT)
     evaluation = build.training_evaluation(build.Evaluator(trainer.config, trainer.env.motions), trainer.env)
     trainer.fit()
-    assert len(trainer._reporter.evaluations) == 3
+    assert len(trainer.reporter.evaluations) == 3
     assert torch.equal(weights(trainer), undisturbed[0])
 
 
 def test_figures_of_an_iteration(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 3)
     trainer.fit()
-    metrics = trainer._reporter.iterations[BATCH * 3]
+    metrics = trainer.reporter.iterations[BATCH * 3]
     for name in ("losses/policy_loss", "losses/approx_kl", "losses/before_clip_grad_norm", "environment/rew_body_pos", "performance/SPS"):
         assert isinstance(metrics[name], float)
     assert metrics["0verview/agent_steps"] == BATCH * 3
@@ -213,7 +213,7 @@ def test_a_target_kl_moves_the_rate_and_zero_leaves_it(tmp_path: Path) -> None:
     fixed.fit()
     adapted.fit()
     last = BATCH * 6
-    rates = [trainer._reporter.iterations[last]["0verview/learning_rate"] for trainer in (fixed, adapted)]
+    rates = [trainer.reporter.iterations[last]["0verview/learning_rate"] for trainer in (fixed, adapted)]
     assert rates[0] == pytest.approx(fixed.updater.rate.scheduled(fixed.iteration - 1))
     assert rates[1] < 0.5 * rates[0]
 

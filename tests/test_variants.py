@@ -105,8 +105,8 @@ def test_a_played_episode_is_the_same_after_a_reset(tmp_path: Path, variant: str
         return session.frame().body_pos
 
     assert torch.equal(played(), played())
-    assert session._act._memory is not None
-    assert bool(session._act._memory.any()) == (VARIANTS[variant][0] == "LSTMActorPolicy")
+    assert session.act.memory is not None
+    assert bool(session.act.memory.any()) == (VARIANTS[variant][0] == "LSTMActorPolicy")
     session.close()
 
 

@@ -26,7 +26,7 @@ class PlaySession:
     """N humanoids that a policy moves, and what a person can do to them; fulfils ``view.session.Session``.
 
     ``load_policy`` makes a policy of a checkpoint and raises a PhcError for one that does not fit; ``make_recorder`` opens a video file.
-    ``env`` and ``policy`` are there to be looked at. Only ``post`` may be called from other threads.
+    ``env``, ``policy`` and ``act``, which calls it, are there to be looked at. Only ``post`` may be called from other threads.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PlaySession:
 
     def _use(self, policy: PHCPolicy) -> None:
         """Act with ``policy``, which knows nothing of what was before."""
-        self.policy, self._act = policy, Deterministic(policy)
+        self.policy, self.act = policy, Deterministic(policy)
 
     def obey(self) -> None:
         """Carry out what was posted, in order; what a command can't do becomes the message on the screen."""
@@ -98,7 +98,7 @@ class PlaySession:
     @torch.no_grad()
     def step(self) -> None:
         """One control step of every humanoid; a recording gets its picture."""
-        action = self._act(self.env.result.observation, self.env.steps == 0)
+        action = self.act(self.env.result.observation, self.env.steps == 0)
         if self.settings.sampled:
             action = action + self.policy.log_std.exp() * torch.randn_like(action)
         self.env.step(action)

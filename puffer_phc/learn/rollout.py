@@ -46,15 +46,16 @@ class Deterministic:
 
     def __init__(self, policy: PHCPolicy) -> None:
         self._policy = policy
-        self._memory: Optional[Tensor] = None
+        self.memory: Optional[Tensor] = None
+        """(N, W) of the rows of the last call."""
 
     @torch.no_grad()
     def __call__(self, observations: Tensor, starts: Tensor) -> Tensor:
         """Mean actions (N, A) for raw observations (N, O); rows where ``starts`` (N,) bool is true begin an episode and forget the last."""
-        if self._memory is None or len(self._memory) != len(starts):
-            self._memory = self._policy.no_memory(len(starts))
+        if self.memory is None or len(self.memory) != len(starts):
+            self.memory = self._policy.no_memory(len(starts))
         with exact_products():
-            mean, self._memory = self._policy.mean_action(observations, forgotten(self._memory, starts))
+            mean, self.memory = self._policy.mean_action(observations, forgotten(self.memory, starts))
         return mean
 
 

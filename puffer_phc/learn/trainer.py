@@ -51,7 +51,7 @@ class Trainer:
         world: Optional[World] = None,
     ) -> None:
         self.config, self.env, self.policy, self.run_dir = config, env, policy, run_dir
-        self._reporter, self._evaluate, self._world = reporter, evaluate, world or World()
+        self.reporter, self._evaluate, self._world = reporter, evaluate, world or World()
         self._options = options = config.train
         self._world.broadcast_([tensor.detach() for tensor in (*policy.parameters(), *policy.buffers())])
         num_envs, device, world = env.num_agents, policy.log_std.device, self._world
@@ -130,7 +130,7 @@ class Trainer:
         metrics["performance/rollout_time"] = collected - started
         metrics["performance/update_time"] = now - collected
         if self._world.is_main:
-            self._reporter.on_iteration(self.global_step, metrics)
+            self.reporter.on_iteration(self.global_step, metrics)
         self._recover(fault(metrics, self._batch_size * self._world.size))
 
     def collect(self) -> None:
@@ -201,12 +201,12 @@ class Trainer:
             except StoppedError:
                 return
             if self._world.is_main:
-                self._reporter.on_evaluation(self.global_step, summary)
+                self.reporter.on_evaluation(self.global_step, summary)
         self._evaluation_due = False
 
     def _tell(self, line: str) -> None:
         if self._world.is_main:
-            self._reporter.message(line)
+            self.reporter.message(line)
 
     def checkpoint(self) -> Checkpoint:
         """Everything needed to go on, and to use the policy elsewhere. All processes have to call it together."""
