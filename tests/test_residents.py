@@ -47,10 +47,10 @@ def sampler_of(library, kind="adaptive", num_envs=4000, seed=0, floor=0.2):
     return make_sampler(EnvConfig(sampler=kind, sampler_floor=floor), library, EnvRandom(seed, num_envs, CPU))
 
 
-def fail(sampler, clip):
+def fail(sampler, library, clip):
     """Everybody visits the clip and every other visit is a failure; the others, as far as they are there, are stood."""
     for other in range(len(LENGTHS)):
-        if sampler._motions.is_resident[other]:
+        if library.is_resident[other]:
             failed = torch.arange(50) % 2 == 0 if other == clip else torch.zeros(50, dtype=torch.bool)
             sampler.record(failed, failed, torch.full((50,), other), torch.zeros(50))
     sampler.record_evaluation(torch.arange(len(LENGTHS)) == clip)
@@ -158,7 +158,7 @@ def test_nobody_is_drawn_who_is_not_there_and_everybody_comes(kind):
         assert (times <= library.durations[clips]).all()
         seen |= set(clips.tolist())
         if change % 10 == 0:
-            fail(sampler, clip=1)
+            fail(sampler, library, clip=1)
             assert library.is_resident[sampler.draw()[0]].all()
     assert seen == set(range(len(LENGTHS)))
 
@@ -213,7 +213,7 @@ def test_failures_are_not_forgotten_while_a_clip_is_away_and_bring_it_back():
     library = limited()
     sampler = sampler_of(library)
     library.hold([1, 2])
-    fail(sampler, clip=1)
+    fail(sampler, library, clip=1)
     rate = float(sampler.failure_rates().max())
     assert rate > 0.5
     library.hold([3, 0])
@@ -249,19 +249,20 @@ def test_equal_seeds_choose_equally_in_all_processes():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_residents_come_back(kind):
-    one, two = sampler_of(limited(), kind), sampler_of(limited(), kind, seed=5)
+    library, other = limited(), limited()
+    one, two = sampler_of(library, kind), sampler_of(other, kind, seed=5)
     one.change_residents()
-    fail(one, clip=one._motions.residents[0])
+    fail(one, library, clip=library.residents[0])
     one.change_residents()
     two.change_residents()
     two.load_state_dict(one.state_dict())
-    assert one._motions.residents == two._motions.residents
+    assert library.residents == other.residents
     for _ in range(2):
         for a, b in zip(one.draw(), two.draw()):
             assert torch.equal(a, b)
         one.change_residents()
         two.change_residents()
-        assert one._motions.residents == two._motions.residents
+        assert library.residents == other.residents
     with pytest.raises(ValueError, match="other clips"):
         sampler_of(MotionLibrary(CLIPS[:4], CPU), kind).load_state_dict(one.state_dict())
 
@@ -288,7 +289,7 @@ def test_episodes_whose_clip_leaves_begin_anew_and_the_others_do_not_notice():
     assert not env.env.steps[~stays].any()
     assert env.truncations[~stays].all()
     assert torch.equal(env.env.reference.body.pos, library.at(env.env.clip_ids, env.env.times).body.pos)
-    assert torch.equal(env._statistics.state()["lengths"] == 0, ~stays | (steps == 0))
+    assert torch.equal(env.snapshot()["statistics"]["lengths"] == 0, ~stays | (steps == 0))
     env.step(torch.zeros(32, env.env.action_size))
     assert env.env.result.observation.isfinite().all()
 
