@@ -18,7 +18,7 @@ from puffer_phc.evaluate.evaluation import evaluate
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary, row_bytes
 from puffer_phc.motion.residents import choose_residents
-from puffer_phc.motion.sampler import FixedSampler, make_sampler
+from puffer_phc.motion.sampler import make_sampler
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.resolve import resolve
 
@@ -297,7 +297,8 @@ def test_episodes_whose_clip_leaves_begin_anew_and_the_others_do_not_notice():
 def test_a_whole_library_has_nothing_to_change():
     library = MotionLibrary(CLIPS, CPU)
     one, two = (environment(library, sampler_of(library, num_envs=32)) for _ in range(2))
-    assert not two.change_residents().any()
+    two.sampler.change_residents()
+    assert not two.restart_absent().any()
     assert torch.equal(one.clip_ids, two.clip_ids)
     assert torch.equal(one.result.observation, two.result.observation)
 
@@ -359,13 +360,6 @@ def test_play_goes_through_all_clips_of_a_limited_library():
     assert library.is_resident[2]
     with pytest.raises(ConfigError, match=r"8 clips do not fit into env\.max_resident_frames 200"):
         Playlist(library, 8, None, seed=0)
-
-
-def test_fixed_assignments_have_nothing_to_choose():
-    library = limited()
-    library.hold([0])
-    FixedSampler(torch.zeros(2, dtype=torch.long), torch.zeros(2)).change_residents()
-    assert library.residents == [0]
 
 
 def test_options_reach_the_library(tmp_path):

@@ -114,7 +114,8 @@ def test_episodes_whose_clip_stays_go_on_and_the_others_begin() -> None:
     for _ in range(8):
         copies = troubled.collect().flatten(0, 1)
         assert torch.equal(troubled.seen.windows(torch.arange(len(copies))), copies)
-        gone = troubled.env.change_residents()
+        troubled.env.sampler.change_residents()
+        gone = troubled.env.restart_absent()
         stayed += int((~gone & (troubled.env.steps > 0)).sum())
     assert stayed > 5
 

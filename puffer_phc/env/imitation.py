@@ -1,6 +1,6 @@
 """The environment: N humanoids that imitate clips in one simulator, stepped together, everything on the simulator's device."""
 
-from typing import Any, Callable, Dict, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Generic, NamedTuple, Optional, TypeVar, Union
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import Sampler
 from puffer_phc.sim.simulator import Simulator
 from puffer_phc.state import BodyState, Pose, Reference
+
+AnySampler = TypeVar("AnySampler", bound=Sampler)
+"""Training knows more of its sampler than the environment needs."""
 
 _Rows = Union[slice, Tensor]
 """Which rows to work on: all of them on a GPU, where choosing would mean waiting; the indices that matter on a CPU."""
@@ -40,7 +43,7 @@ class StepResult(NamedTuple):
     """(N, 5) in the order of ``rewards.REWARD_TERMS``."""
 
 
-class ImitationEnv:
+class ImitationEnv(Generic[AnySampler]):
     """N humanoids imitating clips.
 
     ``step`` does, in this order, which is a contract:
@@ -63,7 +66,7 @@ class ImitationEnv:
         self,
         simulator: Simulator,
         motions: MotionLibrary,
-        sampler: Sampler,
+        sampler: AnySampler,
         config: EnvConfig,
         termination_distance: Optional[float],
         style: Optional[StyleObserver] = None,
@@ -131,12 +134,11 @@ class ImitationEnv:
         self.result.final_observation.copy_(self.result.observation)
         return self.result.observation
 
-    def change_residents(self) -> Tensor:
-        """Have the sampler choose anew which clips lie on the device. Returns the rows (N,) bool whose clip is gone.
+    def restart_absent(self) -> Tensor:
+        """Cut off the episodes whose clip is no longer on the device, as ``result.truncated`` says, and begin others.
 
-        Their episodes are cut off, as ``result.truncated`` says, and new ones begin.
+        Returns these rows (N,) bool.
         """
-        self.sampler.change_residents()
         gone = ~self.motions.is_resident[self.clip_ids]
         self._restart(gone, *self.sampler.draw())
         self.result.final_observation.copy_(self.result.observation)

@@ -12,7 +12,7 @@ from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.motion.sampler import Sampler
+from puffer_phc.motion.sampler import UniformSampler
 
 LOG_INTERVAL = 32
 """Steps between the statistics that go out as infos in numpy mode."""
@@ -113,7 +113,7 @@ class PufferImitation(PufferEnv):
 
     def __init__(
         self,
-        env: ImitationEnv,
+        env: ImitationEnv[UniformSampler],
         numpy_buffers: bool = False,
         buf: Optional[Dict[str, np.ndarray]] = None,
         log_interval: int = LOG_INTERVAL,
@@ -133,7 +133,7 @@ class PufferImitation(PufferEnv):
             self._use_device_buffers()
 
     @property
-    def sampler(self) -> Sampler:
+    def sampler(self) -> UniformSampler:
         """What draws the episodes and learns from how they end."""
         return self.env.sampler
 
@@ -198,7 +198,8 @@ class PufferImitation(PufferEnv):
 
     def change_residents(self) -> None:
         """Choose anew which clips of a limited library lie on the device. Episodes whose clip is gone end uncounted, and others begin."""
-        self._statistics.start(self.env.change_residents())
+        self.sampler.change_residents()
+        self._statistics.start(self.env.restart_absent())
         if self._has_numpy_buffers:
             self._publish()
 

@@ -28,10 +28,7 @@ PRIOR_SECONDS = 10.0
 
 
 class Sampler(Protocol):
-    """Draws episodes and learns from how they end."""
-
-    shared_counts: List[Tensor]
-    """Counts since the last ``update``, to be summed over processes in place before it."""
+    """Says where episodes begin, and hears how they end: what an environment needs."""
 
     def draw(self) -> Tuple[Tensor, Tensor]:
         """Clips (N,) int64 and start times (N,) float32 s, fresh for every row."""
@@ -41,42 +38,18 @@ class Sampler(Protocol):
         """Note one control step of all rows: which episodes ended (N,), which of them by failure (N,), where in which clip they are."""
         ...
 
-    def record_evaluation(self, failed_clips: Tensor) -> None:
-        """Note which clips (C,) bool failed an evaluation over all clips."""
-        ...
 
-    def update(self) -> None:
-        """Turn what was noted into new draws; once per training iteration."""
-        ...
-
-    def change_residents(self) -> None:
-        """Choose anew which clips of a limited library lie on the device; draws are of those."""
-        ...
-
-    def state_dict(self) -> Dict[str, Any]:
-        """What ``load_state_dict`` needs to go on exactly."""
-        ...
-
-    def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Go on from a ``state_dict``."""
-        ...
-
-
-def make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom, hard_clips: Optional[Tensor] = None) -> "Sampler":
+def make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom, hard_clips: Optional[Tensor] = None) -> "UniformSampler":
     """The sampler that ``config`` asks for; clips ``hard_clips`` (C,) bool get the share ``config.hard_share`` of draws to themselves."""
-    sampler = _make_sampler(config, motions, random)
+    starts = config.state_init == "start"
+    sampler = UniformSampler(motions, random, starts)
+    if config.sampler == "adaptive":
+        sampler = AdaptiveSampler(motions, random, config.sampler_floor, starts)
+    elif config.sampler != "uniform":
+        sampler = PmcpSampler(motions, random, config.sampler_floor, config.sampler == "pmcp_hard", starts)
     if hard_clips is not None:
         sampler.emphasise(hard_clips, config.hard_share)
     return sampler
-
-
-def _make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom) -> "UniformSampler":
-    starts = config.state_init == "start"
-    if config.sampler == "adaptive":
-        return AdaptiveSampler(motions, random, config.sampler_floor, starts)
-    if config.sampler == "uniform":
-        return UniformSampler(motions, random, starts)
-    return PmcpSampler(motions, random, config.sampler_floor, config.sampler == "pmcp_hard", starts)
 
 
 class FixedSampler:
@@ -85,34 +58,17 @@ class FixedSampler:
     def __init__(self, clip_ids: Tensor, start_times: Tensor) -> None:
         self.clip_ids = clip_ids
         self.start_times = start_times
-        self.shared_counts: List[Tensor] = []
 
     def draw(self) -> Tuple[Tensor, Tensor]:
         """The assignment."""
         return self.clip_ids, self.start_times
 
     def record(self, done: Tensor, failed: Tensor, clip_ids: Tensor, times: Tensor) -> None:
-        """Nothing to learn."""
-
-    def record_evaluation(self, failed_clips: Tensor) -> None:
-        """Nothing to learn."""
-
-    def update(self) -> None:
-        """Nothing to learn."""
-
-    def change_residents(self) -> None:
-        """Nothing to choose: what is assigned has to be there."""
-
-    def state_dict(self) -> Dict[str, Any]:
-        """Empty."""
-        return {}
-
-    def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Nothing to take over."""
+        """However episodes end, the assignment stays."""
 
 
 class UniformSampler:
-    """Every start frame of every clip is equally likely; the base of samplers that weight time bins.
+    """Every start frame of every clip is equally likely; the base of all samplers of training, which weight time bins by what they note.
 
     The start frames of each clip are divided into bins of ``BIN_FRAMES``. A draw chooses a bin by the probabilities ``probabilities``
     (bins,) and then a frame in it. With ``from_start`` episodes begin at time 0 of the clip that was drawn.
@@ -139,6 +95,7 @@ class UniformSampler:
         self._emphasis: Optional[Tuple[Tensor, float]] = None
         self._set_probabilities(self._uniform)
         self.shared_counts: List[Tensor] = []
+        """Counts since the last ``update``, to be summed over processes in place before it."""
 
     def draw(self) -> Tuple[Tensor, Tensor]:
         """Clips (N,) int64 and start times (N,) float32 s, fresh for every row."""
@@ -151,13 +108,13 @@ class UniformSampler:
         return self._bin_clip[chosen], torch.zeros_like(times) if self._from_start else times
 
     def record(self, done: Tensor, failed: Tensor, clip_ids: Tensor, times: Tensor) -> None:
-        """Nothing to learn."""
+        """Note one control step, as ``Sampler`` says. Here, as in the next two, there is nothing to learn."""
 
     def record_evaluation(self, failed_clips: Tensor) -> None:
-        """Nothing to learn."""
+        """Note which clips (C,) bool failed an evaluation over all clips."""
 
     def update(self) -> None:
-        """Nothing to learn."""
+        """Turn what was noted into new draws; once per training iteration."""
 
     def change_residents(self) -> None:
         """Choose anew which clips of a limited library lie on the device, by how often they are to be drawn; the same in every process."""
