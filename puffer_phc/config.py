@@ -135,11 +135,11 @@ class EnvConfig:
     rew_power_coef: float = 1e-4
     """Cost per watt of joint power (the original's: 5e-4)."""
     use_amp_obs: bool = False
-    """Reward motion that a discriminator takes for the clips', by its last steps (adversarial motion priors); see [discriminator]."""
+    """Reward motion that a discriminator takes for the clips' (adversarial motion priors), see [discriminator]; not brought along by -c."""
     num_amp_obs_steps: int = 10
-    """Control steps that it sees at once."""
+    """Control steps that the discriminator of env.use_amp_obs sees at once."""
     use_add_obs: bool = False
-    """Let a discriminator weigh differences from the reference instead of the hand-set weights (adversarial differential discriminator)."""
+    """Let a discriminator, not hand-set weights, judge differences from the reference (adversarial differential discriminator); not brought by -c."""
     sampler: Literal["adaptive", "uniform", "pmcp_soft", "pmcp_hard"] = "adaptive"
     """How clips and start times are drawn: by failures with a uniform floor, uniformly over time, or the original's schemes."""
     sampler_floor: float = 0.2
