@@ -139,7 +139,7 @@ class EnvConfig:
     num_amp_obs_steps: int = 10
     """Control steps that the discriminator of env.use_amp_obs sees at once."""
     use_add_obs: bool = False
-    """Let a discriminator, not hand-set weights, judge differences from the reference (adversarial differential discriminator); not brought by -c."""
+    """Let a discriminator judge differences from the reference (adversarial differential discriminator); not brought along by -c."""
     sampler: Literal["adaptive", "uniform", "pmcp_soft", "pmcp_hard"] = "adaptive"
     """How clips and start times are drawn: by failures with a uniform floor, uniformly over time, or the original's schemes."""
     sampler_floor: float = 0.2
