@@ -1,11 +1,13 @@
 """Compiled parts of the environment: one graph each, and no end of a run where torch keeps no more of them."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_library
+from variants import make_trainer, small_config
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.fused import Fused
@@ -56,6 +58,23 @@ def test_rows_that_restart_a_few_at_a_time_on_a_cpu(caplog):
         adapter.step(torch.zeros(num_envs, env.action_size))
         numbers.add(int(adapter.truncations.sum()))
     assert len(numbers) > 8
+    assert "too many shapes" not in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_what_a_discriminator_sees_is_compiled_for_fewer_shapes_than_torch_keeps(tmp_path, caplog, precision):
+    """One of each: a step, the rewards of a step, what is drawn of a rollout, demonstrations, and the last few rows of two memories."""
+    pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
+    config = small_config(tmp_path, "AMP", 5, precision=precision)
+    config = replace(config, discriminator=replace(config.discriminator, batch_size=11, replay_size=42, replay_rate=0.07))
+    trainer = make_trainer(tmp_path, config)
+    trainer.env.env.waits_are_free = False
+    trainer.env.compile()
+    with torch._dynamo.config.patch(recompile_limit=6):
+        for _ in range(3):
+            trainer.collect()
+            trainer.update(trainer.advantages())
+            trainer.take_in()
     assert "too many shapes" not in caplog.text
 
 

@@ -100,6 +100,17 @@ def test_every_window_is_the_copied_one_bit_for_bit(num_steps: int, num_seen: in
     assert troubled.num_done > 4 * NUM_ENVS and num_lost > 5
 
 
+def test_where_choosing_rows_would_mean_waiting_windows_are_the_same() -> None:
+    troubled = Troubled(10, NUM_STEPS)
+    for _ in range(3):
+        troubled.collect()
+        rows = torch.randperm(NUM_STEPS * NUM_ENVS, generator=torch.Generator().manual_seed(4))
+        chosen = troubled.seen.windows(rows)
+        troubled.env.waits_are_free = False
+        assert torch.equal(troubled.seen.windows(rows), chosen)
+        troubled.env.waits_are_free = True
+
+
 def test_between_frames_the_past_is_the_same_but_for_rounding() -> None:
     troubled = Troubled(10, NUM_STEPS, control_dt=1.0 / 50.0)
     for _ in range(3):

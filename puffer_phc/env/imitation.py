@@ -125,7 +125,7 @@ class ImitationEnv(Generic[AnySampler]):
         if not self.waits_are_free:
             self._observe_restarts = self._observe
         if self.style is not None:
-            self.style.compile()
+            self.style.compile(for_all_rows=not self.waits_are_free)
 
     def reset(self) -> Tensor:
         """Begin a new episode in every row; returns the observation (N, O)."""

@@ -45,8 +45,8 @@ class StyleObserver(Protocol):
         """Real motion (M, S), newest step first; M is ``count`` where there is more than one."""
         ...
 
-    def compile(self) -> None:
-        """Fuse the pure parts with ``torch.compile``."""
+    def compile(self, for_all_rows: bool) -> None:
+        """Fuse the pure parts with ``torch.compile``; ``for_all_rows``: also what is asked of rows that end, which is then asked of all."""
         ...
 
     def snapshot(self) -> Dict[str, Tensor]:
@@ -92,6 +92,7 @@ class AmpObserver:
         reference = self._look_up(clip_ids, times.clamp_min(0.0))
         return self._features_of_reference(reference.pose(), reference.body.pos[:, self._key_ids])
 
+    @torch.no_grad()
     def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
         """Windows (M, S) of the reference motions, drawn independently of what the environment does."""
         clip_ids, frames = self._motions.random_frames(count, generator)
@@ -99,10 +100,10 @@ class AmpObserver:
         seen = self.reference(clip_ids.unsqueeze(1).expand_as(instants).flatten(), instants.flatten())
         return seen.unflatten(0, instants.shape).flatten(1)
 
-    def compile(self) -> None:
-        """Fuse the pure parts with ``torch.compile``; on a CPU not what works on the rows that restart, whose number varies."""
+    def compile(self, for_all_rows: bool) -> None:
+        """Fuse the pure parts with ``torch.compile``; what looks at references only if their number does not vary."""
         self._features = Fused(amp_observation)
-        if self.observation.device.type == "cuda":
+        if for_all_rows:
             self._features_of_reference = self._features
 
     def snapshot(self) -> Dict[str, Tensor]:
@@ -141,7 +142,7 @@ class DifferenceObserver:
         """No difference at all (1, S): the one demonstration that there is."""
         return torch.zeros_like(self.observation[:1])
 
-    def compile(self) -> None:
+    def compile(self, for_all_rows: bool) -> None:
         """Fuse the pure parts with ``torch.compile``."""
         self._difference = Fused(tracking_difference)
 

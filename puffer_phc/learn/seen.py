@@ -52,7 +52,7 @@ class SeenWindows(SeenSteps):
 
     def __init__(self, env: ImitationEnv, observer: AmpObserver, num_steps: int) -> None:
         super().__init__(observer, num_steps)
-        self._env, self._waits_are_free = env, env.device.type == "cpu"
+        self._env = env
         self._ages = torch.arange(observer.num_steps - 1, device=env.device)
         self._num_carried = max(observer.num_steps - 2, 0)
         self._states = self.steps.new_zeros(self._num_carried + num_steps, *observer.present.shape)
@@ -74,9 +74,10 @@ class SeenWindows(SeenSteps):
         self._starts[t].copy_(self._env.start_times)
         self._episode_steps[t].copy_(self._env.steps)
 
+    @torch.no_grad()
     def windows(self, rows: Tensor) -> Tensor:
-        """(M, S) what is seen of ``rows`` (M,) of the T · N in time order."""
-        with one_thread() if self._waits_are_free else contextlib.nullcontext():
+        """(M, S) what is seen of ``rows`` (M,) of the T · N in time order. Torch compiles anew for calls under autocast."""
+        with one_thread() if self._env.waits_are_free else contextlib.nullcontext():
             num_envs = self.steps.shape[1]
             at = rows // num_envs, rows % num_envs
             newest = self.steps[at]
@@ -91,7 +92,7 @@ class SeenWindows(SeenSteps):
         times = self._starts[t, envs].unsqueeze(1) - before_start * self.observer.control_dt
         clip_ids = self._clips[t, envs].unsqueeze(1).expand_as(before_start).flatten()
         is_past = before_start.flatten() > 0
-        rows = is_past.nonzero().squeeze(1) if self._waits_are_free else slice(None)
+        rows = is_past.nonzero().squeeze(1) if self._env.waits_are_free else slice(None)
         past = self.observer.reference(clip_ids[rows], times.flatten()[rows])
         seen[rows] = torch.where(is_past[rows].unsqueeze(-1), past, seen[rows])
         return seen.unflatten(0, before_start.shape)

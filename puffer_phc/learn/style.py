@@ -103,8 +103,9 @@ class Style:
         """
         total = torch.zeros((), device=self._memory.device)
         for rows, rewards in zip(self._rows, self._rewards):
-            with autocast(self._precision, rows.device):
-                logits = self.discriminator(self._seen.windows(rows))
+            seen = self._seen.windows(rows)
+            with autocast(self._precision, seen.device):
+                logits = self.discriminator(seen)
             style = style_reward(logits)
             rewards.mul_(self._task_weight).add_(style, alpha=self._reward_scale)
             total += style.mean()
