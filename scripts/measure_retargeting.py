@@ -20,7 +20,7 @@ from typing_extensions import Annotated
 from puffer_phc.command_line import run_main
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.convert import find_sources, make_jobs
-from puffer_phc.motion.fidelity import JOINTS, Measured, figures, measure_job
+from puffer_phc.motion.fidelity import JOINTS, Measured, measure_job, spreads
 from puffer_phc.motion.file import load_motion_file
 
 
@@ -41,8 +41,8 @@ class Arguments:
 def _show(measured: Sequence[Measured], subjects: Sequence[str], console: Console) -> None:
     """The table of figures over all clips."""
     table = Table("figure", "clips", "median", "p90", "max", title="Converted clips against their originals")
-    for figure in figures(measured, subjects):
-        table.add_row(*figure.row())
+    for spread in spreads(measured, subjects):
+        table.add_row(*spread.row())
     console.print(table)
     amc = [clip for clip in measured if clip.is_amc]
     if amc:

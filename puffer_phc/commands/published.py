@@ -16,7 +16,7 @@ from puffer_phc.evaluate.figures import FIGURES
 from puffer_phc.files import write_whole
 from puffer_phc.learn.origin import origin
 from puffer_phc.motion.cmu import KNEE_SUBJECTS
-from puffer_phc.motion.fidelity import Figure, Measured, figures
+from puffer_phc.motion.fidelity import Measured, Spread, spreads
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.manifest import HELD_OUT, TRAIN
 
@@ -47,14 +47,14 @@ def conversion_figures(clips: Sequence[Clip], measured: Sequence[Measured]) -> R
         "clips": len(clips),
         "frames": sum(clip.num_frames for clip in clips),
         "hours": round(sum(clip.duration for clip in clips) / 3600.0, 3),
-        "figures": {figure.label: published_figure(figure) for figure in figures(measured, KNEE_SUBJECTS)},
+        "figures": {spread.label: published_spread(spread) for spread in spreads(measured, KNEE_SUBJECTS)},
     }
 
 
-def published_figure(figure: Figure) -> Results:
-    """A figure as it is published, under its label."""
-    values = {name: round(getattr(figure, name), 4) for name in ("median", "p90", "maximum")}
-    return {"clips": figure.clips, **values, "digits": figure.digits}
+def published_spread(spread: Spread) -> Results:
+    """The spread of a figure as it is published, under its label."""
+    values = {name: round(getattr(spread, name), 4) for name in ("median", "p90", "maximum")}
+    return {"clips": spread.clips, **values, "digits": spread.digits}
 
 
 def show_conversion(own: Results, published: Results) -> None:
@@ -63,11 +63,11 @@ def show_conversion(own: Results, published: Results) -> None:
     for name in ("clips", "frames", "hours"):
         table.add_row(name, str(published.get(name, "–")), str(own[name]))
     for label, figure in own["figures"].items():
-        table.add_row(label, *(spread(one) for one in (published.get("figures", {}).get(label), figure)))
+        table.add_row(label, *(spread_text(one) for one in (published.get("figures", {}).get(label), figure)))
     Console().print(table)
 
 
-def spread(figure: Optional[Results]) -> str:
+def spread_text(figure: Optional[Results]) -> str:
     """Median, 90th percentile and maximum as text."""
     if figure is None:
         return "–"

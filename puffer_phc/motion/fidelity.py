@@ -118,7 +118,7 @@ def measure_job(sources: Sequence[Source], clips: Dict[str, Clip]) -> List[Measu
     return measured
 
 
-class Figure(NamedTuple):
+class Spread(NamedTuple):
     """One figure over all clips that have it."""
 
     label: str
@@ -134,7 +134,7 @@ class Figure(NamedTuple):
         return [self.label, str(self.clips), *(f"{value:.{self.digits}f}" for value in (self.median, self.p90, self.maximum))]
 
 
-def figures(measured: Sequence[Measured], subjects: Sequence[str]) -> List[Figure]:
+def spreads(measured: Sequence[Measured], subjects: Sequence[str]) -> List[Spread]:
     """The figures of docs/motion.md, knees of the performers ``subjects``; those that no clip has are left out."""
     amc = [clip for clip in measured if clip.is_amc]
     columns = [
@@ -149,7 +149,7 @@ def figures(measured: Sequence[Measured], subjects: Sequence[str]) -> List[Figur
         columns.append((f"knee in mid-stance, {subject}, geometric (degrees)", [clip.knee_deg for clip in walks], 1))
         columns.append((f"knee in mid-stance, {subject}, joint (degrees)", [clip.knee_joint_deg for clip in walks], 1))
     return [
-        Figure(label, len(values), float(np.median(values)), float(np.quantile(values, 0.9)), float(max(values)), digits)
+        Spread(label, len(values), float(np.median(values)), float(np.quantile(values, 0.9)), float(max(values)), digits)
         for label, values, digits in columns
         if values
     ]
