@@ -12,7 +12,7 @@ from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.motion.sampler import UniformSampler
+from puffer_phc.motion.sampler import TrainingSampler
 
 LOG_INTERVAL = 32
 """Steps between the statistics that go out as infos in numpy mode."""
@@ -113,7 +113,7 @@ class PufferImitation(PufferEnv):
 
     def __init__(
         self,
-        env: ImitationEnv[UniformSampler],
+        env: ImitationEnv[TrainingSampler],
         numpy_buffers: bool = False,
         buf: Optional[Dict[str, np.ndarray]] = None,
         log_interval: int = LOG_INTERVAL,
@@ -133,7 +133,7 @@ class PufferImitation(PufferEnv):
             self._use_device_buffers()
 
     @property
-    def sampler(self) -> UniformSampler:
+    def sampler(self) -> TrainingSampler:
         """What draws the episodes and learns from how they end."""
         return self.env.sampler
 

@@ -39,10 +39,10 @@ class Sampler(Protocol):
         ...
 
 
-def make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom, hard_clips: Optional[Tensor] = None) -> "UniformSampler":
+def make_sampler(config: EnvConfig, motions: MotionLibrary, random: EnvRandom, hard_clips: Optional[Tensor] = None) -> "TrainingSampler":
     """The sampler that ``config`` asks for; clips ``hard_clips`` (C,) bool get the share ``config.hard_share`` of draws to themselves."""
     starts = config.state_init == "start"
-    sampler = UniformSampler(motions, random, starts)
+    sampler: TrainingSampler = UniformSampler(motions, random, starts)
     if config.sampler == "adaptive":
         sampler = AdaptiveSampler(motions, random, config.sampler_floor, starts)
     elif config.sampler != "uniform":
@@ -67,8 +67,8 @@ class FixedSampler:
         """However episodes end, the assignment stays."""
 
 
-class UniformSampler:
-    """Every start frame of every clip is equally likely; the base of all samplers of training, which weight time bins by what they note.
+class TrainingSampler:
+    """The base of all samplers of training, which weight time bins by what they note; this one notes nothing, and weights them by length.
 
     The start frames of each clip are divided into bins of ``BIN_FRAMES``. A draw chooses a bin by the probabilities ``probabilities``
     (bins,) and then a frame in it. With ``from_start`` episodes begin at time 0 of the clip that was drawn.
@@ -135,10 +135,11 @@ class UniformSampler:
         if any(name not in state or state[name].shape != tensor.shape for name, tensor in own.items()):
             raise ValueError("the sampler's state is of another kind of sampler or of other clips")
         self._random.generator.set_state(state["random"])
+        if own.pop("residency", None) is not None:
+            weights = state["residency"]
+            self._motions.hold(weights.nonzero().squeeze(1).tolist(), weights)
         for name, tensor in own.items():
             tensor.copy_(state[name])
-        weights = self._motions.weights.clone()
-        self._motions.hold(weights.nonzero().squeeze(1).tolist(), weights)
         self._prepare_draws()
 
     def emphasise(self, clips: Tensor, share: float) -> None:
@@ -185,7 +186,11 @@ class UniformSampler:
         return share * own / own.sum() + (1.0 - share) * probabilities
 
 
-class AdaptiveSampler(UniformSampler):
+class UniformSampler(TrainingSampler):
+    """Every start frame of every clip is equally likely, always."""
+
+
+class AdaptiveSampler(TrainingSampler):
     """Starts more often where the policy fails: in proportion to failures per second in each second of each clip.
 
     Rates instead of counts: a place that is drawn more often also fails more often, and by counts the worst place would attract all
@@ -240,7 +245,7 @@ class AdaptiveSampler(UniformSampler):
         }
 
 
-class PmcpSampler(UniformSampler):
+class PmcpSampler(TrainingSampler):
     """Clips by how they fared in evaluations, as PHC's progressive mining of hard clips, but with a uniform share ``floor``.
 
     Soft: in proportion to how many evaluations a clip has failed so far. Hard (``is_hard``): equally among the clips that failed the
