@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Any, Callable, Dict
 
 import pytest
 import torch
@@ -89,12 +89,12 @@ def iterate(trainer: Trainer) -> None:
     trainer.take_in()
 
 
-@pytest.mark.parametrize("max_frames", [0, 61], ids=["whole", "limited"])
+@pytest.mark.parametrize("motions", [{}, {"max_resident_frames": 61}, {"physics_rate": 100.0}], ids=["whole", "limited", "between frames"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_neither_rollout_nor_update_waits_for_the_device(tmp_path: Path, variant: str, max_frames: int) -> None:
+def test_neither_rollout_nor_update_waits_for_the_device(tmp_path: Path, variant: str, motions: Dict[str, Any]) -> None:
     pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
     config = small_config(tmp_path, variant, 9)
-    trainer = make_trainer(tmp_path, replace(config, env=replace(config.env, max_resident_frames=max_frames)))
+    trainer = make_trainer(tmp_path, replace(config, env=replace(config.env, **motions)))
     nothing_waits = NothingWaits()
     as_on_a_gpu(trainer, nothing_waits)
     iterate(trainer)

@@ -15,6 +15,7 @@ ASKS_FOR_CONTENTS = frozenset(
     {
         *("_local_scalar_dense", "item", "is_nonzero", "equal"),
         *("nonzero", "masked_select", "bincount", "_unique2", "unique_dim", "unique_consecutive", "_unique"),
+        *("_linalg_check_errors", "linalg_svd", "_linalg_svd"),
     }
 )
 """Operators of ATen whose result is a number on the host, or a tensor whose size depends on the contents of others."""

@@ -64,8 +64,8 @@ def _stacked(bodies: List[Components]) -> Tensor:
 
 def local_rotations(quats: Tensor) -> Tensor:
     """Child-to-parent rotations (..., B, 4) from world rotations ``quats`` (..., B, 4); the root keeps its world rotation."""
-    parents = torch.as_tensor(PARENTS[1:], device=quats.device)
-    local = rotations.multiply(rotations.conjugate(quats[..., parents, :]), quats[..., 1:, :])
+    parents = torch.stack([quats[..., parent, :] for parent in PARENTS[1:]], dim=-2)  # an index would travel to the device at each call
+    local = rotations.multiply(rotations.conjugate(parents), quats[..., 1:, :])
     return torch.cat((quats[..., :1, :], local), dim=-2)
 
 
