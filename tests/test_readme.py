@@ -68,9 +68,19 @@ def test_the_tables_name_all_backends_and_modes():
     assert first_columns("Modes") == modes
 
 
-def test_the_map_names_folders_that_exist():
-    for name in first_columns("Map"):
+def test_the_map_names_folders_that_exist_and_all_of_the_package():
+    named = first_columns("Map")
+    for name in named:
         assert (REPOSITORY / name).exists() or (REPOSITORY / "puffer_phc" / name).exists(), name
+    assert {f"puffer_phc/{path.parent.name}/" for path in REPOSITORY.glob("puffer_phc/*/__init__.py")} <= named
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_modules_that_are_named_exist(path):
+    folders = ("puffer_phc", "scripts", "tests", "gymtorch")
+    known = ["/" + module.relative_to(REPOSITORY).as_posix() for folder in folders for module in (REPOSITORY / folder).rglob("*.py")]
+    for name in re.findall(r"[\w./]*\w\.py\b", path.read_text(encoding="utf-8")):
+        assert any(module.endswith(f"/{name}") for module in known), name
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
