@@ -242,7 +242,7 @@ class Judge(Watched):
 
     def __init__(self, simulator: Simulator, motions: MotionLibrary) -> None:
         super().__init__(simulator)
-        self._motions = motions
+        self._names, self._reference_at = motions.names, motions.look_up_every(simulator.control_dt)
 
     def begin(self, clips: Tensor, frames: Tensor) -> None:
         """Start a batch: row n plays ``frames[n]`` frames of clip ``clips[n]``, both (N,); rows of 0 frames idle."""
@@ -259,7 +259,7 @@ class Judge(Watched):
         """Measure the frame that has come."""
         self._step += 1
         times = torch.full((self.num_envs,), self._step * self.control_dt, device=self.device)
-        self._measure(self.body.pos, self._motions.at(self._clips, times).body.pos)
+        self._measure(self.body.pos, self._reference_at(self._clips, times).body.pos)
 
     def _measure(self, pos: Tensor, ref_pos: Tensor) -> None:
         """Judge and count one frame of simulated and reference positions (N, B, 3)."""
@@ -295,5 +295,5 @@ class Judge(Watched):
         """The result of the clips of the first rows. Waits for the device."""
         rows = slice(len(batch))
         columns = (self._frames, self._played, self._strict, self._sums)
-        names = tuple(self._motions.names[clip] for clip in batch)
+        names = tuple(self._names[clip] for clip in batch)
         return EvaluationResult(self.control_dt, torch.tensor(batch), names, *(column[rows].cpu() for column in columns))
