@@ -75,6 +75,7 @@ def test_what_a_discriminator_sees_is_compiled_for_fewer_shapes_than_torch_keeps
             trainer.collect()
             trainer.update(trainer.advantages())
             trainer.take_in()
+            trainer.env.reset()
     assert "too many shapes" not in caplog.text
 
 

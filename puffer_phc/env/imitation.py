@@ -59,7 +59,7 @@ class ImitationEnv(Generic[AnySampler]):
 
     ``termination_distance`` m is how far a body may be off; with None nothing is ever lost. ``style`` watches: it is shown the state that
     the action led to after 5, and new beginnings after 7. Tensors are allocated once and rewritten in place; nothing waits for a GPU, so
-    that a step can be recorded in a CUDA graph. Construction starts an episode in every row.
+    that a step can be recorded in a CUDA graph. No gradient passes. Construction starts an episode in every row.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class ImitationEnv(Generic[AnySampler]):
         if self.style is not None:
             self.style.compile(for_all_rows=not self.waits_are_free)
 
+    @torch.no_grad()
     def reset(self) -> Tensor:
         """Begin a new episode in every row; returns the observation (N, O)."""
         everywhere = torch.ones_like(self.diverged)
@@ -134,6 +135,7 @@ class ImitationEnv(Generic[AnySampler]):
         self.result.final_observation.copy_(self.result.observation)
         return self.result.observation
 
+    @torch.no_grad()
     def restart_absent(self) -> Tensor:
         """Cut off the episodes whose clip is no longer on the device, as ``result.truncated`` says, and begin others.
 
@@ -145,6 +147,7 @@ class ImitationEnv(Generic[AnySampler]):
         self.result.truncated.logical_or_(gone)
         return gone
 
+    @torch.no_grad()
     def step(self, action: Tensor) -> StepResult:
         """Act with ``action`` (N, A), clipped to [−1, 1], for one control period."""
         self.simulator.step(self._target(action, self.next_reference, self.simulator.dof))
@@ -172,6 +175,7 @@ class ImitationEnv(Generic[AnySampler]):
         """Whether ``snapshot`` is of as many rows."""
         return len(snapshot["clip_ids"]) == self.num_envs
 
+    @torch.no_grad()
     def restore(self, snapshot: Dict[str, Any]) -> None:
         """Go back to a ``snapshot`` of an environment with the same simulator options, motions and number of rows."""
         self.simulator.restore(snapshot["simulator"])
