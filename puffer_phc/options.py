@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from puffer_phc.learn.checkpoint import Checkpoint
 
 SHIPPED_POLICY = Path("sample_data") / "policy.pt"
-"""What play shows where no checkpoint is named, in the folder of config.ini."""
+"""What is played and evaluated where no checkpoint is named, in the folder of config.ini."""
 
 POLICY_ENV_FIELDS = (
     "physics_rate",
@@ -56,7 +56,7 @@ def parse_options(argv: Sequence[str]) -> Parsed:
     command_line = read_command_line([token for token in argv if token not in ("-h", "--help")])
     own = parse_values(command_line)
     is_unnamed = not (own.get("checkpoint_path") or own.get("resume"))
-    if own.get("mode") == "play" and is_unnamed and (resource_root() / SHIPPED_POLICY).is_file():
+    if own.get("mode") in ("play", "eval") and is_unnamed and (resource_root() / SHIPPED_POLICY).is_file():
         own["checkpoint_path"] = resource_root() / SHIPPED_POLICY
     ini = ini_file(own.get("config"))
     values = absolute(dotted(Config()), resource_root())

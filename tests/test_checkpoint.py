@@ -119,6 +119,14 @@ def test_compact_checkpoint_acts_the_same_and_keeps_a_new_critic(tmp_path: Path,
     torch.testing.assert_close(values(other, observations), values(policy, observations), rtol=1e-2, atol=1e-4)
 
 
+def test_a_compact_checkpoint_without_its_critic_names_no_folders(tmp_path: Path) -> None:
+    config = {"env": {"motion_file": str(tmp_path / "motions.npz"), "backend": "auto"}, "train": {"data_dir": str(tmp_path), "seed": 1}}
+    checkpoint = make_checkpoint(make_policy())._replace(config=config)
+    assert compact(checkpoint, with_critic=True).config == config
+    published = {"env": {"motion_file": "motions.npz", "backend": "auto"}, "train": {"data_dir": tmp_path.name, "seed": 1}}
+    assert compact(checkpoint, with_critic=False).config == published
+
+
 def test_a_flipped_bit_anywhere_in_a_record_is_noticed(tmp_path: Path) -> None:
     """Torch itself does not look at the checksums of its own files."""
     path = tmp_path / "model.pt"

@@ -314,10 +314,11 @@ def test_without_any_checkpoint_it_says_that_one_is_needed(files, capsys):
     assert "-c FILE" in capsys.readouterr().err
 
 
-def test_the_shipped_policy_is_the_default_where_there_is_one(files, monkeypatch):
+@pytest.mark.parametrize("mode", ["play", "eval"])
+def test_the_shipped_policy_is_the_default_where_there_is_one(files, monkeypatch, mode):
     position = files.index("-c")
     monkeypatch.setattr(options, "SHIPPED_POLICY", files[position + 1])
-    arguments = options.parse_options(files[:position] + files[position + 2 :])
+    arguments = options.parse_options([*files[:position], *files[position + 2 :], "--mode", mode])
     assert str(arguments.checkpoint_path) == str(files[position + 1])
     assert arguments.policy.hidden_size == 16
 

@@ -21,7 +21,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.origin import origin
 from puffer_phc.learn.rollout import Deterministic
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.options import Parsed, with_policy_of
+from puffer_phc.options import SHIPPED_POLICY, Parsed, with_policy_of
 from puffer_phc.resolve import resolve
 
 _NO_RATE = 1.0 / 30.0
@@ -31,7 +31,7 @@ _NO_RATE = 1.0 / 30.0
 def evaluate(arguments: Parsed) -> int:
     """Evaluate a checkpoint on every clip; writes the summary, the table by motion and a page about both to ``--output``."""
     if arguments.checkpoint_path is None:
-        raise ConfigError("--mode eval needs a checkpoint: -c FILE")
+        raise ConfigError(f"--mode eval needs a checkpoint: -c FILE (a run's latest.pt; '{SHIPPED_POLICY}' is missing)")
     check_writable(arguments.output)
     session = open_session(arguments)
     check_compare(session.config)

@@ -19,7 +19,7 @@ from puffer_phc.files import check_writable
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.options import Parsed
+from puffer_phc.options import SHIPPED_POLICY, Parsed
 from puffer_phc.view.display import choose_viewer, why_no_window
 from puffer_phc.view.session import Recorder, Settings
 from puffer_phc.view.video import VideoRecorder
@@ -34,7 +34,7 @@ def play(arguments: Parsed) -> int:
     """Show a checkpoint's policy moving: in a window, on a web page, in a video. Files go to ``--output``."""
     path, output = arguments.checkpoint_path, arguments.output
     if path is None:
-        raise ConfigError("--mode play needs a checkpoint: -c FILE (a run's latest.pt; none comes along in sample_data)")
+        raise ConfigError(f"--mode play needs a checkpoint: -c FILE (a run's latest.pt; '{SHIPPED_POLICY}' is missing)")
     check_writable(output)
     config, device, _world, checkpoint = open_session(arguments)
     viewer, reason = choose_viewer(config.play.viewer)

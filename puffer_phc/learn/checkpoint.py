@@ -226,16 +226,28 @@ def without_critic(checkpoint: Checkpoint) -> Checkpoint:
 def compact(checkpoint: Checkpoint, with_critic: bool) -> Checkpoint:
     """A small checkpoint for carrying and publishing: weights in half precision, no optimiser, the critic only if asked for.
 
-    The normaliser stays in full precision. Without its critic a policy acts as before; training on from it starts a new critic. With
-    its critic a run can go on from it in new episodes: counters and samplers come along, these to three digits.
+    The normaliser stays in full precision. Without its critic a policy acts as before; training on from it starts a new critic, and of
+    absolute paths among its options the last names stay: folders are those of the machine that trained it. With its critic a run can go
+    on from it in new episodes: counters and samplers come along, these to three digits.
     """
     weights = {name: tensor for name, tensor in checkpoint.policy.items() if with_critic or not name.startswith(CRITIC_PREFIXES)}
     halved = {name: tensor if name.startswith("obs_norm.") else tensor.half() for name, tensor in weights.items()}
-    trainer = checkpoint.trainer if with_critic else None
+    if not with_critic:
+        return checkpoint._replace(config=_without_folders(checkpoint.config), policy=halved, trainer=None)
+    trainer = checkpoint.trainer
     if trainer is not None:
         carried = {name: trainer[name] for name in CARRIED if name in trainer}
         trainer = {**carried, "ranks": [{"sampler": _shortened(own["sampler"])} for own in trainer.get("ranks", [])]}
     return checkpoint._replace(policy=halved, trainer=trainer)
+
+
+def _without_folders(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Options by section, absolute paths among them reduced to their last names."""
+    return {section: {name: _without_folder(value) for name, value in options.items()} for section, options in config.items()}
+
+
+def _without_folder(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _shortened(state: Dict[str, Any]) -> Dict[str, Any]:
