@@ -225,7 +225,6 @@ def test_a_clip_of_one_frame(here, tmp_path, motion_file, capsys):
         (["--env.num_envs", "0"], ["env.num_envs", "0"]),
         (["--env.num_envs", "100", "--train.batch_size", "1000"], ["1000", "100 × 8 = 800"]),
         (["-c", "nowhere.pt"], ["nowhere.pt"]),
-        (["--mode", "eval"], ["-c"]),
         (["--mode", "play", "-c", "x.pt"], ["x.pt"]),
         (["--mode", "sweep", "--sweep.metric", "eval/mpjpe"], ["sweep.metric", "eval/mpjpe_all"]),
         (["--mode", "sweep", "--sweep.metric", "eval/mpjpe_all"], ["sweep.goal", "minimized"]),
@@ -314,7 +313,7 @@ def wait_for_metrics(runs, process):
 
 
 def test_the_script_works_from_any_folder(here):
-    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "--mode", "eval"]
+    command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "--mode", "eval", "-c", "nowhere.pt"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == USER_ERROR
     assert done.stderr.count("\n") == 1

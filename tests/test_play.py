@@ -308,9 +308,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, capsys, argv,
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_without_any_checkpoint_it_says_that_one_is_needed(files, capsys):
+@pytest.mark.parametrize("mode", ["play", "eval"])
+def test_without_any_checkpoint_it_says_that_one_is_needed(files, capsys, mode):
     position = files.index("-c")
-    assert main(files[:position] + files[position + 2 :]) == USER_ERROR
+    assert main([*files[:position], *files[position + 2 :], "--mode", mode]) == USER_ERROR
     assert "-c FILE" in capsys.readouterr().err
 
 
