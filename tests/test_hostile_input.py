@@ -16,6 +16,7 @@ import pytest
 import torch
 from fuzzing import Watch, fuzz, parsers
 from mocap_files import amc_frame, amc_text, asf_text, bvh_text
+from synthetic_motion import swaying_clip
 
 from puffer_phc.errors import CheckpointError, ConfigError, MotionFileError, PhcError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_newest
@@ -193,6 +194,23 @@ def test_json_as_deep_as_it_is_long(tmp_path: Path) -> None:
     path = tmp_path / "bad.txt"
     path.write_text('{"Frames": ' + "[" * 100_000)
     refused(import_deepmimic, path)
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xD800, 0xFFFFFFFF])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("array", ["names", "sources", "schema"])
+def test_texts_of_characters_that_there_are_not(tmp_path: Path, array: str, order: str, code: int) -> None:
+    path = tmp_path / "motion.npz"
+    save_motion_file(path, [swaying_clip(5)])
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    text = np.atleast_1d(arrays[array]).astype(arrays[array].dtype.newbyteorder(order))
+    arrays[array] = text.reshape(arrays[array].shape)
+    np.savez(path, **arrays)
+    load_motion_file(path)
+    text.view(f"{order}u4")[0] = code
+    np.savez(path, **arrays)
+    refused(load_motion_file, path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """NumPy archives (.npz) of numbers and texts, read without believing what they say of their own size."""
 
+import sys
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,9 @@ UNPACKED_RATIO = 64
 """And to as many times the archive's size: motion packs to a half, nothing but zeros to a thousandth."""
 
 _KINDS = "biufU"
+
+_SURROGATES = (0xD800, 0xDFFF)
+"""Code points that stand for no character."""
 
 
 class ArrayArchive:
@@ -60,7 +64,17 @@ class ArrayArchive:
     def __getitem__(self, name: str) -> np.ndarray:
         self.header(name)
         with self._archive.open(self._entries[name]) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+        if array.dtype.kind == "U" and array.size and not _is_text(array):
+            raise ValueError(f"array '{name}' has characters that there are not")
+        return array
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether all code points of texts (of at least one character's room) are characters: NumPy keeps any, and Python fails on them."""
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    is_surrogate = (codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])
+    return bool((codes <= sys.maxunicode).all() and not is_surrogate.any())
 
 
 def _header(stream: IO[bytes]) -> Tuple[Tuple[int, ...], np.dtype]:
