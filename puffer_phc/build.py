@@ -157,6 +157,15 @@ def restore_policy(policy: PHCPolicy, checkpoint: Checkpoint, path: Path) -> Non
     load_policy(policy, checkpoint, path)
 
 
+def saved_policy(
+    config: Config, observation_size: int, action_size: int, device: torch.device, checkpoint: Checkpoint, path: Path
+) -> PHCPolicy:
+    """The policy that ``config`` describes with the weights of ``checkpoint``. Raises CheckpointError where sizes differ, naming them."""
+    policy = make_policy(config, observation_size, action_size, device)
+    restore_policy(policy, checkpoint, path)
+    return policy
+
+
 class Evaluator:
     """Evaluates policies on every clip of ``motions``, one rollout each from its first frame, in a simulator of its own.
 

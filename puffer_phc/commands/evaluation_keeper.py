@@ -1,6 +1,5 @@
 """What a training run keeps of its evaluations, and the clips that went worst played once more."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import List
 
@@ -35,16 +34,15 @@ class EvaluationKeeper:
     def _film(self, policy: Policy, result: EvaluationResult) -> None:
         from puffer_phc.commands.film import film  # draws, and takes a second to load
 
-        only_one = replace(self._config, eval=replace(self._config.eval, report_clips=1))
-        for trace in worst_traces(only_one, self._motions, policy, result):
+        for trace in worst_traces(self._config, self._motions, policy, result, 1):
             path = self._run_dir / "videos" / f"{self._reporter.step:012d}.gif"
             film(trace, path, self._config.video)
             self._reporter.on_video(self._reporter.step, path)
 
 
-def worst_traces(config: Config, motions: MotionLibrary, policy: Policy, result: EvaluationResult) -> List[Trace]:
-    """The ``eval.report_clips`` worst clips played once more. Nothing where this process does not hold all clips."""
-    worst = [int(result.clip_ids[row]) for row in worst_first(result)[: config.eval.report_clips]]
+def worst_traces(config: Config, motions: MotionLibrary, policy: Policy, result: EvaluationResult, count: int) -> List[Trace]:
+    """The ``count`` worst clips played once more. Nothing where this process does not hold all clips."""
+    worst = [int(result.clip_ids[row]) for row in worst_first(result)[:count]]
     chosen = [] if config.train.shard_clips else motions.fitting(worst)
     if not chosen:
         return []

@@ -64,8 +64,7 @@ def checkpoint_config(checkpoint: Checkpoint) -> Config:
 def make_actor(checkpoint: Checkpoint, path: Path) -> Actor:
     """The acting half of the policy of ``checkpoint``, which was read from ``path``."""
     config = checkpoint_config(checkpoint)
-    policy = build.make_policy(config, checkpoint.observation_size, checkpoint.action_size, _CPU)
-    build.restore_policy(policy, checkpoint, path)
+    policy = build.saved_policy(config, checkpoint.observation_size, checkpoint.action_size, _CPU, checkpoint, path)
     actions = ActionMap(config.env, pd_gains(build.physics_options(config.env), _CPU))
     return Actor(policy, actions).eval()
 

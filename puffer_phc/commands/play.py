@@ -11,15 +11,15 @@ from rich.progress import track
 from puffer_phc import build
 from puffer_phc.commands.play_session import PlaySession
 from puffer_phc.commands.playlist import Playlist
-from puffer_phc.commands.session import open_session
+from puffer_phc.commands.session import needed_checkpoint, open_session
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv
-from puffer_phc.errors import BackendError, ConfigError
+from puffer_phc.errors import BackendError
 from puffer_phc.files import check_writable
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.options import SHIPPED_POLICY, Parsed
+from puffer_phc.options import Parsed
 from puffer_phc.view.display import choose_viewer, why_no_window
 from puffer_phc.view.session import Recorder, Settings
 from puffer_phc.view.video import VideoRecorder
@@ -32,9 +32,7 @@ _logger = logging.getLogger(__name__)
 
 def play(arguments: Parsed) -> int:
     """Show a checkpoint's policy moving: in a window, on a web page, in a video. Files go to ``--output``."""
-    path, output = arguments.checkpoint_path, arguments.output
-    if path is None:
-        raise ConfigError(f"--mode play needs a checkpoint: -c FILE (a run's latest.pt; '{SHIPPED_POLICY}' is missing)")
+    path, output = needed_checkpoint(arguments), arguments.output
     check_writable(output)
     config, device, _world, checkpoint = open_session(arguments)
     viewer, reason = choose_viewer(config.play.viewer)
@@ -55,9 +53,7 @@ def make_play_session(
     env = ImitationEnv(simulator, motions, playlist, config.env, options.reset_distance or None)
 
     def load(path: Path, checkpoint: Optional[Checkpoint] = None) -> PHCPolicy:
-        policy = build.make_policy(config, env.observation_size, env.action_size, device)
-        build.restore_policy(policy, checkpoint or load_checkpoint(path), path)
-        return policy
+        return build.saved_policy(config, env.observation_size, env.action_size, device, checkpoint or load_checkpoint(path), path)
 
     def record() -> Recorder:
         path = output / f"recording_{time.strftime('%Y%m%d_%H%M%S')}.mp4"

@@ -1,20 +1,22 @@
 """What the modes have in common: the device, the other processes, the options settled, a checkpoint's policy and how it does."""
 
 import dataclasses
-from typing import NamedTuple, Optional
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 
 from puffer_phc import build
 from puffer_phc.config import Config, chosen
+from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
-from puffer_phc.learn.checkpoint import Checkpoint
+from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic, set_products
 from puffer_phc.motion.library import MotionLibrary
-from puffer_phc.options import Parsed
+from puffer_phc.options import SHIPPED_POLICY, Parsed
 from puffer_phc.resolve import choose_device, resolve
 
 
@@ -52,12 +54,19 @@ def with_equal_limits(config: Config, world: World) -> Config:
     return dataclasses.replace(config, env=dataclasses.replace(config.env, max_resident_frames=frames))
 
 
+def needed_checkpoint(arguments: Parsed) -> Path:
+    """The file of the policy that a mode shows. Raises ConfigError where there is none."""
+    if arguments.checkpoint_path is None:
+        raise ConfigError(f"--mode {arguments.mode} needs a checkpoint: -c FILE (a run's latest.pt; '{SHIPPED_POLICY}' is missing)")
+    return arguments.checkpoint_path
+
+
 def session_policy(session: Session, arguments: Parsed, observation_size: int, action_size: int) -> PHCPolicy:
     """A new policy, with the weights of the session's checkpoint where there is one."""
-    policy = build.make_policy(session.config, observation_size, action_size, session.device)
-    if session.checkpoint is not None and arguments.checkpoint_path is not None:
-        build.restore_policy(policy, session.checkpoint, arguments.checkpoint_path)
-    return policy
+    sizes = (observation_size, action_size)
+    if session.checkpoint is None or arguments.checkpoint_path is None:
+        return build.make_policy(session.config, *sizes, session.device)
+    return build.saved_policy(session.config, *sizes, session.device, session.checkpoint, arguments.checkpoint_path)
 
 
 class Evaluated(NamedTuple):
@@ -69,10 +78,20 @@ class Evaluated(NamedTuple):
 
 
 def evaluated(session: Session, arguments: Parsed) -> Evaluated:
-    """What the session's checkpoint does on every clip."""
+    """What the session's checkpoint does on every clip. Raises ConfigError where it has none."""
+    path = needed_checkpoint(arguments)
+    checkpoint = session.checkpoint or load_checkpoint(path)
     motions = build.load_motions(session.config, session.device, session.world)
-    evaluator = build.Evaluator(session.config, motions, session.world)
-    policy = Deterministic(session_policy(session, arguments, evaluator.observation_size, evaluator.action_size))
+    result, policy = evaluate_saved(session.config, motions, session.world, checkpoint, path)
+    return Evaluated(result, motions, policy)
+
+
+def evaluate_saved(
+    config: Config, motions: MotionLibrary, world: World, checkpoint: Checkpoint, path: Path
+) -> Tuple[EvaluationResult, Policy]:
+    """What the policy of ``checkpoint``, read from ``path``, does on every clip of ``motions``; and the policy."""
+    evaluator = build.Evaluator(config, motions, world)
+    policy = Deterministic(build.saved_policy(config, evaluator.observation_size, evaluator.action_size, motions.device, checkpoint, path))
     result = evaluator(policy)
     evaluator.close()
-    return Evaluated(result, motions, policy)
+    return result, policy

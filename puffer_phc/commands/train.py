@@ -47,7 +47,7 @@ def train(arguments: Parsed) -> int:
     evaluator = build.Evaluator(session.config, motions, session.world, env) if chosen(session.config.train.eval_interval) > 0 else None
     state = resumed_state(arguments, session)
     run_dir = arguments.resume or make_run_dir(session)
-    with contextlib.closing(make_reporter(arguments, session, run_dir, policy)) as reporter:
+    with contextlib.closing(make_reporter(arguments, session, run_dir, policy, state)) as reporter:
         evaluate = None
         if evaluator is not None:
             keep = EvaluationKeeper(session.config, motions, run_dir, reporter)
@@ -131,9 +131,11 @@ def make_run_dir(session: Session) -> Path:
     return run_dir
 
 
-def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PHCPolicy) -> Several:
-    """Terminal, metrics.jsonl, the trackers and the page that were asked for; on other processes than the first, nothing."""
-    state = resumed_state(arguments, session)
+def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PHCPolicy, state: Optional[Dict[str, Any]]) -> Several:
+    """Terminal, metrics.jsonl, the trackers and the page that were asked for; on other processes than the first, nothing.
+
+    ``state`` is what the run goes on from, if it does.
+    """
     first_step = 0 if state is None else state["global_step"]
     earlier = uptime_until(run_dir / METRICS, first_step)
     progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step, earlier=earlier)

@@ -37,24 +37,29 @@ def _sided(pairs: Dict[str, str], left: str, right: str) -> Dict[str, str]:
     return dict(both)
 
 
+_MOTIONBUILDER_NAMES = {
+    "Pelvis": "Hips",
+    "*_Hip": "*UpLeg",
+    "*_Knee": "*Leg",
+    "*_Ankle": "*Foot",
+    "*_Toe": "*ToeBase",
+    "Neck": "Neck",
+    "Head": "Head",
+    "*_Thorax": "*Shoulder",
+    "*_Shoulder": "*Arm",
+    "*_Elbow": "*ForeArm",
+    "*_Wrist": "*Hand",
+}
+"""Joints that MotionBuilder and Mixamo name alike, sides as in ``_sided``."""
+
 CMU_MOTIONBUILDER = JointMap(
     name="CMU, MotionBuilder-friendly",
     joints=_sided(
         {
-            "Pelvis": "Hips",
-            "*_Hip": "*UpLeg",
-            "*_Knee": "*Leg",
-            "*_Ankle": "*Foot",
-            "*_Toe": "*ToeBase",
+            **_MOTIONBUILDER_NAMES,
             "Torso": "LowerBack",
             "Spine": "Spine",
             "Chest": "Spine1",
-            "Neck": "Neck",
-            "Head": "Head",
-            "*_Thorax": "*Shoulder",
-            "*_Shoulder": "*Arm",
-            "*_Elbow": "*ForeArm",
-            "*_Wrist": "*Hand",
             "*_Hand": "*HandIndex1",
         },
         "Left",
@@ -107,20 +112,10 @@ MIXAMO = JointMap(
     name="Mixamo",
     joints=_sided(
         {
-            "Pelvis": "Hips",
-            "*_Hip": "*UpLeg",
-            "*_Knee": "*Leg",
-            "*_Ankle": "*Foot",
-            "*_Toe": "*ToeBase",
+            **_MOTIONBUILDER_NAMES,
             "Torso": "Spine",
             "Spine": "Spine1",
             "Chest": "Spine2",
-            "Neck": "Neck",
-            "Head": "Head",
-            "*_Thorax": "*Shoulder",
-            "*_Shoulder": "*Arm",
-            "*_Elbow": "*ForeArm",
-            "*_Wrist": "*Hand",
             "*_Hand": "*HandMiddle1",
         },
         "Left",
