@@ -45,6 +45,16 @@ def check_writable(folder: Path) -> None:
         raise ConfigError(f"can't write to '{folder}': {error.strerror or error} in '{existing}'") from error
 
 
+def check_writable_file(path: Path) -> None:
+    """Raise ConfigError where a file can't be put at ``path``, whose folder has to be there. Leaves nothing there."""
+    folder = path.absolute().parent
+    if not is_there(folder):
+        raise ConfigError(f"can't write '{path}': folder '{folder}' does not exist")
+    if path.is_dir():
+        raise ConfigError(f"can't write '{path}': it is a folder")
+    check_writable(folder)
+
+
 def make_folder(folder: Path) -> None:
     """Make ``folder`` where it is missing. Raises ConfigError where files can't be made in it."""
     check_writable(folder)

@@ -22,6 +22,7 @@ from typing_extensions import Annotated, Literal
 from puffer_phc.command_line import run_main
 from puffer_phc.commands.converting import check_request, collect, finish
 from puffer_phc.errors import ConfigError
+from puffer_phc.files import check_writable
 from puffer_phc.motion.amass import Options, convert
 from puffer_phc.motion.amass_selection import Selection, find_files, read_failed_keys, read_occlusions, select
 from puffer_phc.motion.smpl_model import load_smpl_model
@@ -72,13 +73,16 @@ def _body_model(arguments: Arguments) -> Optional[Path]:
 def _run(arguments: Arguments, console: Console) -> int:
     """Convert, report, save."""
     begin = time.perf_counter()
-    check_request(arguments.output, arguments.processes)
+    check_request(arguments.output, arguments.report, arguments.processes)
     if arguments.name_offset >= 0:
         raise ConfigError(f"--name-offset is {arguments.name_offset}, must be negative")
     occlusions = read_occlusions(arguments.occlusion_file) if arguments.occlusion_file else {}
     only = read_failed_keys(arguments.failed_keys) if arguments.failed_keys else None
     options = Options(arguments.mirror, _body_model(arguments))
-    sources, dropped = select(find_files(arguments.path), Selection(arguments.split, arguments.name_offset, occlusions, only))
+    files = find_files(arguments.path)
+    if arguments.output is None:
+        check_writable(arguments.path)
+    sources, dropped = select(files, Selection(arguments.split, arguments.name_offset, occlusions, only))
     total = collect(convert(sources, options, arguments.processes), len(sources), console)
     total.dropped.extend(dropped)
 

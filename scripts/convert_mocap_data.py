@@ -3,8 +3,8 @@
     python scripts/convert_mocap_data.py DATA/cmu motions.npz
     python scripts/convert_mocap_data.py dance.bvh dance.npz --map my_joints.json --fps 60
 
-A folder is walked. Frame rates come from --fps, else from the column fps of an index.csv above the file, else from the file (BVH) or CMU's
-120 Hz. Files that cannot be read and clips that cannot be played are named with the reason.
+A folder is walked. Frame rates come from --fps, else from the column fps of an index.csv in the folder or above the file, else from the
+file (BVH) or CMU's 120 Hz. Files that cannot be read and clips that cannot be played are named with the reason.
 """
 
 import logging
@@ -21,7 +21,9 @@ from typing_extensions import Annotated
 
 from puffer_phc.command_line import run_main
 from puffer_phc.commands.converting import check_request, collect, finish
+from puffer_phc.errors import ConfigError
 from puffer_phc.motion.convert import CMU_LICENCE, Options, convert, find_sources, make_jobs
+from puffer_phc.motion.file import FPS_RANGE
 from puffer_phc.motion.joint_map import read_joint_map
 
 
@@ -52,7 +54,9 @@ class Arguments:
 def _run(arguments: Arguments, console: Console) -> int:
     """Convert, report, save."""
     begin = time.perf_counter()
-    check_request(arguments.output, arguments.processes)
+    check_request(arguments.output, arguments.report, arguments.processes)
+    if arguments.fps is not None and not FPS_RANGE[0] <= arguments.fps <= FPS_RANGE[1]:
+        raise ConfigError(f"--fps is {arguments.fps:g}, must be {FPS_RANGE[0]:g} … {FPS_RANGE[1]:g}")
     jobs = make_jobs(find_sources(arguments.input))
     joint_map = read_joint_map(arguments.map) if arguments.map else None
     options = Options(arguments.fps, joint_map, arguments.licence, arguments.keep_all)

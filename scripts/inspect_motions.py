@@ -18,7 +18,8 @@ from rich.table import Table
 from typing_extensions import Annotated
 
 from puffer_phc.command_line import run_main
-from puffer_phc.files import write_whole
+from puffer_phc.errors import ConfigError
+from puffer_phc.files import check_writable_file, write_whole
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.motion.inspect import OK, REPAIRED, Inspection, inspect_clip
 from puffer_phc.motion.inspection_page import inspection_page
@@ -63,16 +64,22 @@ def _show(inspections: List[Inspection], console: Console) -> None:
         if inspection.verdict != OK:
             table.add_row(inspection.name, inspection.verdict, inspection.reasons)
     if table.row_count:
-        console.print(table)
+        console.print(table, markup=False)
     for verdict, count in Counter(inspection.verdict for inspection in inspections).most_common():
         console.print(f"{count:6d} {verdict}")
 
 
 def _run(arguments: Arguments, console: Console) -> int:
     """Inspect, show, write."""
-    clips, inspections = _inspect(load_motion_file(arguments.motions))
-    _show(inspections, console)
     tsv, page = arguments.tsv or arguments.motions.with_suffix(".tsv"), arguments.html or arguments.motions.with_suffix(".html")
+    motions = load_motion_file(arguments.motions)
+    for path in (tsv, page, arguments.output):
+        if path is not None:
+            check_writable_file(path)
+    if arguments.output and arguments.output.suffix != ".npz":
+        raise ConfigError(f"--output is '{arguments.output}', the name of a motion file ends in .npz")
+    clips, inspections = _inspect(motions)
+    _show(inspections, console)
     write_whole(tsv, _tsv(inspections))
     write_whole(page, inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"))
     console.print(f"{tsv}\n{page}", markup=False)

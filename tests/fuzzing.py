@@ -29,11 +29,14 @@ from puffer_phc.config import Config
 from puffer_phc.errors import PhcError
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from puffer_phc.motion.amass import read_capture
+from puffer_phc.motion.amass_selection import read_occlusions
 from puffer_phc.motion.asf import read_asf
 from puffer_phc.motion.asf_amc import load_amc
 from puffer_phc.motion.bvh import load_bvh
+from puffer_phc.motion.convert import read_index
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
+from puffer_phc.motion.joint_map import MIXAMO, read_joint_map
 from puffer_phc.options import parse_options
 
 LIMIT_SECONDS = 5.0
@@ -84,6 +87,7 @@ class MisbehavedError(Exception):
 def parsers(folder: Path) -> Dict[str, Parser]:
     """All parsers with good inputs."""
     (folder / "good.asf").write_text(asf_text())
+    (folder / "good.bvh").write_text(_bvh())
     turns = [amc_frame(number, lfemur=(10.0 * number, 0.0, -20.0)) for number in range(1, 4)]
     saved = {name: _saved(folder, name) for name in ("motion.npz", "model.pt")}
     numbers = [word.encode() for word in NUMBERS]
@@ -91,6 +95,8 @@ def parsers(folder: Path) -> Dict[str, Parser]:
     bvh = b"HIERARCHY ROOT JOINT End Site { } OFFSET CHANNELS 3 6 Xrotation Yposition MOTION Frames: Frame Time: Hips Spine".split()
     ini = b"[env] [train] [policy] num_envs = auto True seed gamma batch_size layer_sizes ; # [DEFAULT] : motion_file % ${x}".split()
     flags = b"--mode --env.num_envs --train.seed -m -c --resume --config eval play auto = --policy.layer_sizes --help --debug".split()
+    maps = b'"joints" "turns" "metres" "rest_frame" "skip_frames" "offsets" "name" "Hips" "Pelvis" [ ] { } , : null true'.split()
+    indices = b'file fps skeleton , " ../../../x index.csv "" likely_scene_or_object'.split()
     zipped = [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"\x93NUMPY", b"'shape': (1000000000000,)", b"'descr': '|O'", b"\xff" * 8]
     pickled = [
         b"c",
@@ -115,9 +121,10 @@ def parsers(folder: Path) -> Dict[str, Parser]:
             [*b'"Frames" "Loop" [ ] { } , : null'.split(), *numbers],
             import_deepmimic,
         ),
-        "bvh": Parser(
-            ".bvh", [bvh_text([((0.0, 95.0, 0.0), {"Spine": (5.0 * i, 0.0, 0.0)}) for i in range(3)]).encode()], bvh + numbers, load_bvh
-        ),
+        "bvh": Parser(".bvh", [_bvh().encode()], bvh + numbers, load_bvh),
+        "joint_map": Parser(".json", [_joint_map()], numbers + maps, lambda path: load_bvh(folder / "good.bvh", read_joint_map(path))),
+        "index": Parser(".csv", [b"clip,file,skeleton,fps,likely_scene_or_object\n1,a.amc,a.asf,120,yes\n"], numbers + indices, read_index),
+        "occlusions": Parser(".pkl", [_occlusions()], pickled + numbers, read_occlusions),
         "asf": Parser(".asf", [asf_text().encode()], asf + numbers, read_asf),
         "amc": Parser(".amc", [amc_text(turns).encode()], asf + numbers, lambda path: load_amc(path, folder / "good.asf")),
         "amass": Parser(".npz", [_amass()], zipped + numbers, read_capture),
@@ -156,6 +163,20 @@ def _deepmimic(loop: str) -> bytes:
     for angles in (4, 4, 4, 1, 4, 4, 1, 4, 1, 4, 4, 1):
         pose += [1.0, 0.0, 0.0, 0.0] if angles == 4 else [0.1]
     return json.dumps({"Loop": loop, "Frames": [[0.1, *pose] for _ in range(4)]}).encode()
+
+
+def _bvh() -> str:
+    return bvh_text([((0.0, 95.0, 0.0), {"Spine": (5.0 * i, 0.0, 0.0)}) for i in range(3)])
+
+
+def _joint_map() -> bytes:
+    fields = {"joints": MIXAMO.joints, "turns": MIXAMO.turns, "metres": 0.01, "rest_frame": 0, "skip_frames": 1}
+    return json.dumps({"name": "mine", **fields, "offsets": {"Neck": ["Spine1", 1.5]}}).encode()
+
+
+def _occlusions() -> bytes:
+    entries = {"0-KIT_3_a_poses": {"issue": "sitting", "idxes": [12, 13]}, "0-KIT_3_b_poses": {"issue": "stairs"}}
+    return pickle.dumps({**entries, "0-KIT_3_c_poses": {"issue": "airborne", "idxes": np.arange(20, 30)}}, protocol=2)
 
 
 def _amass() -> bytes:

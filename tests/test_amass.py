@@ -16,7 +16,7 @@ from puffer_phc.humanoid.kinematics import forward_kinematics
 from puffer_phc.humanoid.skeleton import BODY_NAMES, OFFSETS, PARENTS, SMPL_ORDER, SMPL_PELVIS
 from puffer_phc.motion.amass import Options, convert
 from puffer_phc.motion.amass_selection import Selection, find_files, read_failed_keys, read_occlusions, select
-from puffer_phc.motion.file import load_motion_file
+from puffer_phc.motion.file import load_motion_file, save_motion_file
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "convert_amass_data.py"
 RATES = (24.0, 30.0, 59.94, 100.0, 120.0, 250.0)
@@ -163,6 +163,31 @@ def test_occlusions_cut_or_drop(tmp_path):
     }  # fmt: skip
     assert set(dropped) == {"0-CMU_s_stairs_poses", "0-CMU_s_sits_early_poses", "0-CMU_s_odd_poses"}
     assert dropped["0-CMU_s_stairs_poses"].reason == "occlusion list: stairs"
+
+
+@pytest.mark.parametrize("idxes", [["x"], [None], {"a": 1}, [float("nan")], [[1], [2, 3]]])
+def test_occlusions_of_no_frame_are_named(tmp_path, idxes):
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps({"0-CMU_1_a_poses": {"issue": "sitting", "idxes": idxes}}))
+    with pytest.raises(MotionFileError, match=r"list\.pkl', '0-CMU_1_a_poses': 'idxes'"):
+        read_occlusions(tmp_path / "list.pkl")
+
+
+@pytest.mark.parametrize(("idxes", "frames"), [(12, 12), (5.5, 5), ([], None), (None, None), ((20, 21), 20), (np.arange(30, 40), 30)])
+def test_occlusions_begin_with_a_frame(tmp_path, idxes, frames):
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps({"0-CMU_1_a_poses": {"issue": "airborne", "idxes": idxes}}))
+    assert read_occlusions(tmp_path / "list.pkl")["0-CMU_1_a_poses"].num_frames == frames
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names of any bytes")
+def test_files_of_any_name_become_clips(tmp_path):
+    write_smplh(tmp_path / "CMU" / "1" / "a_poses.npz", 30.0, 1.0)
+    content = (tmp_path / "CMU" / "1" / "a_poses.npz").read_bytes()
+    for name in (b"line\nend", b"\xff", b"L" * 240):
+        (tmp_path / "CMU" / "1" / os.fsdecode(name + b".npz")).write_bytes(content)
+    clips = [clip for _, part in convert(select(find_files(tmp_path), Selection())[0], Options(mirror=True), 1) for clip in part.clips]
+    save_motion_file(tmp_path / "out.npz", clips)
+    names = {clip.name for clip in load_motion_file(tmp_path / "out.npz")}
+    assert len(names) == 8 and {"0-CMU_1_line_end", "0-CMU_1__", "0-CMU_1_line_end_mirrored"} <= names
 
 
 def test_failed_keys_choose(tmp_path):

@@ -62,13 +62,41 @@ def test_joint_map_file_reads_a_hierarchy_with_other_names(tmp_path):
     assert recording.positions[0, 0, 2] == pytest.approx(0.95)
 
 
+def whole_map(**changes):
+    """The fields of a joint map file, changed."""
+    return {"joints": dict(MIXAMO.joints), "metres": 0.01, **changes}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({}, "joints"),
         ({"joints": {"Pelvis": "Hips"}, "metres": 1.0}, "L_Hip"),
         ({"joints": dict(MIXAMO.joints), "metres": -1.0}, "metres"),
-        ({"joints": dict(MIXAMO.joints), "metres": 1.0, "scale": 2.0}, "scale"),
+        (whole_map(scale=2.0), "scale"),
+        (whole_map(metres=True), "metres"),
+        (whole_map(metres=math.inf), "metres"),
+        (whole_map(metres=10**400), "metres"),
+        (whole_map(joints={**MIXAMO.joints, "Pelvis": ["Hips"]}), "'joints' of 'Pelvis'"),
+        (whole_map(joints={**MIXAMO.joints, "Pelviss": "Hips"}), "Pelviss"),
+        (whole_map(joints=["Hips"]), "'joints' must be an object"),
+        (whole_map(turns=["LeftHand"]), "'turns' must be an object"),
+        (whole_map(turns=None), "'turns' must be an object"),
+        (whole_map(turns={"L_Hand": 3}), "'turns' of 'L_Hand'"),
+        (whole_map(turns={"LeftHand": "LeftHand"}), "no body of the humanoid"),
+        (whole_map(offsets=[1.0]), "'offsets' must be an object"),
+        (whole_map(offsets={"Neck": "Spine1"}), "'offsets' of \"Neck\""),
+        (whole_map(offsets={"Neck": ["Spine1"]}), "'offsets' of \"Neck\""),
+        (whole_map(offsets={"Neck": ["Spine1", "x"]}), "'offsets' of \"Neck\""),
+        (whole_map(offsets={"Neck": ["Spine1", None]}), "'offsets' of \"Neck\""),
+        (whole_map(offsets={"Neck": ["Spine1", math.nan]}), "'offsets' of \"Neck\""),
+        (whole_map(offsets={"Neck": [["Spine1"], 1.0]}), "'offsets' of \"Neck\""),
+        (whole_map(rest_frame="first"), "rest_frame"),
+        (whole_map(rest_frame=-1), "rest_frame"),
+        (whole_map(skip_frames=-5), "skip_frames"),
+        (whole_map(skip_frames=1.0), "skip_frames"),
+        (whole_map(skip_frames=None), "skip_frames"),
+        (whole_map(name=["x"]), "name"),
     ],
 )
 def test_bad_joint_maps_are_named(tmp_path, fields, message):
@@ -76,6 +104,38 @@ def test_bad_joint_maps_are_named(tmp_path, fields, message):
     path.write_text(json.dumps(fields))
     with pytest.raises(MotionFileError, match=message):
         read_joint_map(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (whole_map(offsets={"Neck": ["Nobody", 1.0]}), "no joint 'Nobody'"),
+        (whole_map(offsets={"Nobody": ["Neck", 1.0]}), "no joint 'Nobody'"),
+        (whole_map(turns={"L_Hand": "Nobody"}), "no joint 'Nobody'"),
+        (whole_map(rest_frame=3), "'rest_frame' of map 'map' is 3"),
+        (whole_map(skip_frames=3), "0 frame"),
+    ],
+)
+def test_joint_maps_that_do_not_fit_a_file_are_named(tmp_path, fields, message):
+    path = write(tmp_path, [STANDING] * 3)
+    (tmp_path / "map.json").write_text(json.dumps(fields))
+    with pytest.raises(MotionFileError, match=message):
+        load_bvh(path, read_joint_map(tmp_path / "map.json"))
+
+
+def test_joint_maps_may_name_joints_with_the_prefix_of_the_file(tmp_path):
+    path = write(tmp_path, [((0.0, 95.0, 0.0), {"Spine": (20.0, 0.0, 0.0)})] * 3)
+    own, (joint, factor) = load_bvh(path), ("Spine1", 2.0)
+    for prefix in ("", "mixamorig:"):
+        joints = {body: prefix + name for body, name in MIXAMO.joints.items()}
+        turns = {body: prefix + name for body, name in MIXAMO.turns.items()}
+        (tmp_path / "map.json").write_text(
+            json.dumps(whole_map(joints=joints, turns=turns, offsets={f"{prefix}Neck": [prefix + joint, factor]}))
+        )
+        recording = load_bvh(path, read_joint_map(tmp_path / "map.json"))
+        assert torch.equal(recording.quats, own.quats)
+        neck = BODY_NAMES.index("Neck"), BODY_NAMES.index("Chest")
+        assert (recording.positions[:, neck[0]] - recording.positions[:, neck[1]]).norm(dim=-1) == pytest.approx([0.24] * 3, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from mocap_files import amc_frame, amc_text, asf_text, bvh_text, real_archive, squat_frames, write_asf_amc
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.motion import convert as conversion
 from puffer_phc.motion.convert import Options, convert, convert_job, find_sources, look_through, make_jobs
 from puffer_phc.motion.file import load_motion_file
 
@@ -77,11 +78,105 @@ def test_names_are_unique(tmp_path):
     assert [source.name for source in find_sources(tmp_path)] == ["a_stand", "b_stand"]
 
 
+def test_an_index_above_a_single_file_counts(folder):
+    (folder / "index.csv").write_text("file,fps\n77/77_01.amc,60\n")
+    (source,) = find_sources(folder / "77" / "77_01.amc")
+    assert source.fps == 60.0
+    assert [source.fps for source in find_sources(folder / "77")] == [60.0, None, None, None]
+    (folder / "77" / "index.csv").write_text("file,fps\n77_01.amc,30\n")
+    assert find_sources(folder / "77" / "77_01.amc")[0].fps == 30.0
+
+
+@pytest.mark.parametrize("index", [b"file,fps\nzero\x00byte.amc,60\n", b"file,fps\na.amc," + b"9" * 200_000, b'file\n"' + b"x" * 200_000])
+def test_an_index_that_is_no_table_is_named(folder, index):
+    (folder / "index.csv").write_bytes(index)
+    with pytest.raises(MotionFileError, match=r"index.csv' is not a table"):
+        find_sources(folder)
+
+
+@pytest.mark.parametrize("fps", ["inf", "1e-9", "2000", "0.5"])
+def test_rates_that_no_motion_has_spoil_only_their_files(folder, fps):
+    (folder / "index.csv").write_text(f"file,fps\n77/77_01.amc,{fps}\n")
+    parts = convert_all(folder)
+    assert {clip.name for part in parts for clip in part.clips} == {"77_02", "stand"}
+    assert "frames per second" in next(entry.reason for part in parts for entry in part.dropped if entry.name == "77_01")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names of any bytes")
+def test_files_of_any_name_become_clips(tmp_path):
+    """One name that no clip may have, and a conversion of hours could not be saved."""
+    (tmp_path / "in").mkdir()
+    text = bvh_text([((0.0, 95.0, 0.0), {})] * 40).encode()
+    names = [b"line\nend", b"\xff\xfe", b"back\\slash", b"esc\x1b[31m", b"L" * 240, b"L" * 239 + b"M", b"\xe3\x80\x80wide", b"..", b"plain"]
+    for name in names:
+        (tmp_path / "in" / os.fsdecode(name + b".bvh")).write_bytes(text)
+    (tmp_path / "in" / os.fsdecode(b"bad\xff\t\n.bvh")).write_bytes(b"")
+    arguments = (tmp_path / "in", tmp_path / "out.npz", "--processes", "1", "--report", tmp_path / "left.tsv")
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    clips = [clip.name for clip in load_motion_file(tmp_path / "out.npz")]
+    assert len(set(clips)) == len(names) and {"line_end", "__", "back_slash", "esc_[31m", "_wide", "plain"} <= set(clips)
+    assert (tmp_path / "left.tsv").read_text().splitlines()[0].startswith("bad___\tunreadable\t")
+
+
+def run(*arguments):
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--fps", "0"), "--fps is 0"),
+        (("--fps", "inf"), "--fps is inf"),
+        (("--report", "nowhere/left.tsv"), "does not exist"),
+        (("--report", "."), "it is a folder"),
+        (("--processes", "0"), "--processes is 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(tmp_path, monkeypatch, capsys, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stand.bvh").write_text(bvh_text([((0.0, 95.0, 0.0), {})] * 40))
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.setattr(sys, "argv", ["convert_mocap_data.py", "stand.bvh", "out.npz", *arguments])
+    import convert_mocap_data
+
+    assert convert_mocap_data.main() == 2
+    output = capsys.readouterr()
+    assert text in output.err and output.err.count("\n") == 1 and "converting" not in output.out
+    assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("stage", ["measure_performer", "retarget_all", "inspect_clips"])
+def test_a_clip_that_ends_a_stage_in_an_error_is_named_and_the_others_stay(folder, monkeypatch, stage):
+    work = getattr(conversion, stage)
+
+    def breaks(parts, *rest):
+        if any(part.name == "77_02" for part in parts):
+            raise ZeroDivisionError("nobody has thought of it")
+        return work(parts, *rest)
+
+    monkeypatch.setattr(conversion, stage, breaks)
+    parts = convert_all(folder)
+    dropped = {entry.name: entry.reason for part in parts for entry in part.dropped}
+    assert "nobody has thought of it" in dropped["77_02"]
+    kept = {clip.name for part in parts for clip in part.clips}
+    assert kept == ({"stand"} if stage == "measure_performer" else {"77_01", "stand"})
+
+
 def test_nothing_to_convert_is_an_error(tmp_path):
     with pytest.raises(MotionFileError, match="no motion files"):
         find_sources(tmp_path)
-    with pytest.raises(MotionFileError, match="does not exist"):
-        find_sources(tmp_path / "nowhere")
+    for name in ("nowhere", "x" * 5000, "zero\x00byte"):
+        with pytest.raises(MotionFileError, match="does not exist"):
+            find_sources(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.bvh")
+    with pytest.raises(MotionFileError, match="neither a file nor a folder"):
+        find_sources(tmp_path / "pipe.bvh")
 
 
 def test_script_writes_the_file_and_tells_what_was_left_out(folder, tmp_path):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from puffer_phc.errors import ConfigError
-from puffer_phc.files import check_writable, make_folder, whole_file
+from puffer_phc.files import check_writable, check_writable_file, make_folder, whole_file
 
 
 def test_the_file_appears_at_the_end_and_replaces_an_older_one(tmp_path):
@@ -50,3 +50,13 @@ def test_a_folder_without_write_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigError, match=r"can't write to '.*': Permission denied"):
         make_folder(tmp_path)
+
+
+def test_where_a_file_can_be_put(tmp_path):
+    (tmp_path / "old.txt").write_text("old")
+    for name in ("new.txt", "old.txt"):
+        check_writable_file(tmp_path / name)
+    for path, reason in ((tmp_path, "is a folder"), (tmp_path / "a" / "b", "does not exist"), (tmp_path / "old.txt" / "b", "not a folder")):
+        with pytest.raises(ConfigError, match=reason):
+            check_writable_file(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]

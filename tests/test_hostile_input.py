@@ -252,11 +252,19 @@ def test_ini_files(tmp_path: Path, text: str) -> None:
         parse_options(["--config", str(path)])
 
 
-@pytest.mark.parametrize("name", ["motion", "legacy", "deepmimic", "bvh", "asf", "amc", "amass", "checkpoint", "ini", "command_line"])
+FUZZED = ["motion", "legacy", "deepmimic", "bvh", "joint_map", "index", "asf", "amc", "amass", "occlusions"]
+FUZZED += ["checkpoint", "ini", "command_line"]
+
+
+@pytest.mark.parametrize("name", FUZZED)
 def test_mutated_input(tmp_path: Path, name: str, watch: Watch) -> None:
     """A taste of what ``python tests/fuzzing.py 10000`` does."""
     outcome = fuzz(name, parsers(tmp_path)[name], 60, tmp_path, watch, seed=random.randrange(1 << 30))
     assert outcome["failures"] == {}, outcome
+
+
+def test_every_parser_is_fuzzed(tmp_path: Path) -> None:
+    assert sorted(parsers(tmp_path)) == sorted(FUZZED)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ from puffer_phc import rotations
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point
 from puffer_phc.humanoid.skeleton import BODY_NAMES, GRAVITY
 from puffer_phc.motion.collisions import PAIRS, self_penetration
-from puffer_phc.motion.file import Clip
+from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.motion.inspect import OK, REJECTED, REPAIRED, SCENE, inspect_clip
 from puffer_phc.motion.inspection_page import inspection_page
-from puffer_phc.motion.mending import mend_joint
+from puffer_phc.motion.mending import mend_joint, steps
 
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "inspect_motions.py"
 BODY = {name: index for index, name in enumerate(BODY_NAMES)}
 FRAMES = 90
 
@@ -167,3 +170,36 @@ def test_page_is_one_file_with_every_clip():
     assert "&lt;second&gt;" in page and "<second>" not in page
     assert "http://" not in page and "src=" not in page
     assert page.index("&lt;second&gt;") < page.index("first</b>")
+
+
+def run_script(monkeypatch, *arguments):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.setattr(sys, "argv", ["inspect_motions.py", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "200")
+    import inspect_motions
+
+    return inspect_motions.main()
+
+
+def test_script_shows_writes_and_mends(tmp_path, monkeypatch, capsys):
+    spiky = changed(make_clip("[red]spiky"), "L_Elbow", slice(40, 41), (0.0, 0.0, 2.5))
+    hanging = make_clip("hanging")._replace(root_pos=make_clip().root_pos + np.float32(np.linspace(0.0, 9.0, FRAMES))[:, None])
+    save_motion_file(tmp_path / "clips.npz", [make_clip("clean"), spiky, hanging])
+    assert run_script(monkeypatch, tmp_path / "clips.npz", "--output", tmp_path / "mended.npz") == 0
+    assert "[red]spiky" in capsys.readouterr().out
+    rows = [line.split("\t") for line in (tmp_path / "clips.tsv").read_text().splitlines()]
+    assert [row[:4:3] for row in rows] == [["name", "verdict"], ["clean", OK], ["[red]spiky", REPAIRED], ["hanging", SCENE]]
+    assert (tmp_path / "clips.html").read_text().count('class="clip"') == 3
+    kept = load_motion_file(tmp_path / "mended.npz")
+    assert [clip.name for clip in kept] == ["clean", "[red]spiky"]
+    assert steps(torch.from_numpy(spiky.local_quats)).max() > 2.0 > 0.5 > steps(torch.from_numpy(kept[1].local_quats)).max()
+
+
+@pytest.mark.parametrize("arguments", [("--html", "nowhere/a.html"), ("--tsv", "."), ("--output", "a.pkl"), ("--output", "nowhere/a.npz")])
+def test_script_says_what_it_cannot_write_before_it_looks(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    save_motion_file(tmp_path / "clips.npz", [make_clip()])
+    assert run_script(monkeypatch, "clips.npz", *arguments) == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and "inspecting" not in output.out
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.npz"]

@@ -174,3 +174,10 @@ def test_saving_over_a_file_replaces_it(path):
     save_motion_file(path, [clip("b")])
     assert [c.name for c in load_motion_file(path)] == ["b"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("field", ["source", "licence"])
+def test_nothing_is_saved_that_could_not_be_loaded(path, field):
+    with pytest.raises(MotionFileError, match="characters that there are not"):
+        save_motion_file(path, [clip()._replace(**{field: "read from \udcff.bvh"})])
+    assert not path.exists()

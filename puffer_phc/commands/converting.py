@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from puffer_phc.errors import MotionFileError
-from puffer_phc.files import write_whole
+from puffer_phc.files import check_writable_file, write_whole
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.conversion import Converted, Dropped
 from puffer_phc.motion.file import save_motion_file
 
@@ -21,12 +22,13 @@ NAMES = 3
 """Names of files that share a reason, likewise."""
 
 
-def check_request(output: Optional[Path], processes: int) -> None:
-    """Raise MotionFileError, before hours of work, where nothing could be written or nobody would do the work."""
+def check_request(output: Optional[Path], report: Optional[Path], processes: int) -> None:
+    """Raise a PhcError, before hours of work, where nothing could be written or nobody would do the work."""
     if output is not None and output.suffix != ".npz":
         raise MotionFileError(f"output '{output}': the name of a motion file ends in .npz")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise MotionFileError(f"output '{output}': folder '{output.absolute().parent}' does not exist")
+    for path in (output, report):
+        if path is not None:
+            check_writable_file(path)
     if processes < 1:
         raise MotionFileError(f"--processes is {processes}, must be at least 1")
 
@@ -47,7 +49,7 @@ def collect(parts: Iterator[Tuple[int, Converted]], files: int, console: Console
 def show_dropped(dropped: Sequence[Dropped], console: Console) -> None:
     """A table of what was left out, files together where the reason is the same, and the counts."""
     groups: Dict[Tuple[str, str], List[str]] = defaultdict(list)
-    for entry in sorted(dropped):
+    for entry in dropped:
         groups[entry.kind, entry.reason].append(entry.name)
     if not groups:
         return
@@ -66,14 +68,16 @@ def finish(total: Converted, output: Callable[[int], Path], report: Optional[Pat
 
     Raises MotionFileError when nothing did.
     """
-    show_dropped(total.dropped, console)
-    if report is not None:
-        write_whole(report, "".join("\t".join(entry) + "\n" for entry in sorted(total.dropped)))
-    if not total.clips:
-        raise MotionFileError("none of the files could be converted")
     clips = sorted(total.clips, key=lambda clip: clip.name)
     path = output(len(clips))
-    save_motion_file(path, clips)
+    if clips:
+        save_motion_file(path, clips)
+    dropped = sorted(Dropped(*map(plain_text, entry)) for entry in total.dropped)
+    show_dropped(dropped, console)
+    if report is not None:
+        write_whole(report, "".join("\t".join(entry) + "\n" for entry in dropped))
+    if not clips:
+        raise MotionFileError("none of the files could be converted")
     seconds, elapsed = sum(clip.duration for clip in clips), time.perf_counter() - begin
     frames = sum(clip.num_frames for clip in clips)
     rate = f"{seconds / 3600:.3f} h in {elapsed:.0f} s ({seconds / elapsed:.0f} x real time)"

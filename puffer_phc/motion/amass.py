@@ -17,6 +17,7 @@ from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_PELVIS, SMPL_TO_MJCF, UPRIGHT_TO_SMPL_REST
 from puffer_phc.motion.amass_selection import SHORTEST_FRAMES, Source
 from puffer_phc.motion.array_archive import ArrayArchive
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.conversion import Converted, Dropped, failure, share_out
 from puffer_phc.motion.file import FPS_RANGE, Clip
 from puffer_phc.motion.frame_rate import resample
@@ -151,7 +152,7 @@ def _model(path: Path) -> SmplModel:
 
 def convert_file(source: Source, options: Options) -> List[Clip]:
     """The clip in a file and, if wished, its mirror image. Raises MotionFileError when there is none, or too little of it."""
-    clip = resample(to_clip(read_capture(source.path), source.name, f"AMASS {'/'.join(source.path.parts[-3:-1])}"), FPS)
+    clip = resample(to_clip(read_capture(source.path), source.name, plain_text(f"AMASS {'/'.join(source.path.parts[-3:-1])}")), FPS)
     num_frames = clip.num_frames - DAMAGED_ENDS.get(source.name, 0)
     if source.num_frames is not None:
         num_frames = min(num_frames, source.num_frames)

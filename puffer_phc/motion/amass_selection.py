@@ -6,6 +6,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Se
 import numpy as np
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.motion.clip_names import plain_name
 from puffer_phc.motion.conversion import UNREADABLE, Dropped
 from puffer_phc.motion.plain_pickle import load_plain_pickle
 
@@ -49,6 +50,14 @@ class Source(NamedTuple):
     """Frames at 30 per second to keep at most."""
 
 
+class Occlusion(NamedTuple):
+    """What PHC's list says of a clip."""
+
+    issue: str
+    num_frames: Optional[int]
+    """Frames at 30 per second before the issue; None where the whole clip has it."""
+
+
 class Selection(NamedTuple):
     """Which files are wanted."""
 
@@ -56,8 +65,8 @@ class Selection(NamedTuple):
     """train, valid, test or all."""
     name_offset: int = -3
     """Path components, from the end, that name a clip; the first of them is the data set."""
-    occlusions: Mapping[str, Any] = {}
-    """Issue and frames by clip name, as in PHC's list."""
+    occlusions: Mapping[str, Occlusion] = {}
+    """By clip name."""
     only: Optional[FrozenSet[str]] = None
     """Clip names to convert, all others are left out."""
 
@@ -80,7 +89,7 @@ def select(files: Sequence[Path], selection: Selection) -> Tuple[List[Source], L
     taken: Dict[str, Path] = {}
     for path in files:
         parts = path.absolute().with_suffix("").parts[selection.name_offset :]
-        name = "0-" + "_".join(parts)
+        name = plain_name("0-" + "_".join(parts))
         verdict = _verdict(name, parts, selection)
         if verdict is None and name in taken:
             verdict = Dropped(name, UNREADABLE, f"has the same name as '{taken[name]}'; --name-offset -4 may tell them apart")
@@ -88,8 +97,8 @@ def select(files: Sequence[Path], selection: Selection) -> Tuple[List[Source], L
             dropped.append(verdict)
             continue
         taken[name] = path
-        entry = selection.occlusions.get(first_release_name(parts))
-        sources.append(Source(path, name, None if entry is None else int(entry["idxes"][0])))
+        occlusion = selection.occlusions.get(first_release_name(parts))
+        sources.append(Source(path, name, None if occlusion is None else occlusion.num_frames))
     return sources, dropped
 
 
@@ -109,23 +118,35 @@ def _verdict(name: str, parts: Sequence[str], selection: Selection) -> Optional[
     old_name = first_release_name(parts)
     if selection.only is not None and not {name, old_name} & selection.only:
         return Dropped(name, "not asked for", "not among the failed keys")
-    entry = selection.occlusions.get(old_name)
-    if entry is None:
+    occlusion = selection.occlusions.get(old_name)
+    if occlusion is None:
         return None
-    issue = str(entry.get("issue", "unknown issue"))
-    if issue not in CURABLE_ISSUES or not len(entry.get("idxes", ())):
-        return Dropped(name, "filtered", f"occlusion list: {issue}")
-    if int(entry["idxes"][0]) < SHORTEST_FRAMES:
-        return Dropped(name, "filtered", f"occlusion list: {issue} from the start")
+    if occlusion.num_frames is None:
+        return Dropped(name, "filtered", f"occlusion list: {occlusion.issue}")
+    if occlusion.num_frames < SHORTEST_FRAMES:
+        return Dropped(name, "filtered", f"occlusion list: {occlusion.issue} from the start")
     return None
 
 
-def read_occlusions(path: Path) -> Dict[str, Any]:
-    """PHC's list of clips with objects or missing floor: issue and frames by name. Raises MotionFileError for anything else."""
+def read_occlusions(path: Path) -> Dict[str, Occlusion]:
+    """PHC's list of clips with objects or missing floor, by name. Raises MotionFileError for anything else."""
+    where = f"occlusion file '{path}'"
     entries = load_plain_pickle(path)
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise MotionFileError(f"occlusion file '{path}' is not a dictionary of dictionaries with 'issue' and 'idxes'")
-    return entries
+        raise MotionFileError(f"{where} is not a dictionary of dictionaries with 'issue' and 'idxes'")
+    return {str(name): _occlusion(entry, f"{where}, '{name}'") for name, entry in entries.items()}
+
+
+def _occlusion(entry: Mapping[str, Any], where: str) -> Occlusion:
+    """What an entry of the list says, with ``issue`` and ``idxes``, frames at 30 per second."""
+    issue = str(entry.get("issue", "unknown issue"))
+    if issue not in CURABLE_ISSUES or entry.get("idxes") is None:
+        return Occlusion(issue, None)
+    try:
+        frames = np.atleast_1d(np.asarray(entry["idxes"]))
+        return Occlusion(issue, int(frames[0]) if len(frames) else None)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MotionFileError(f"{where}: 'idxes' begins with no frame ({error})") from error
 
 
 def read_failed_keys(path: Path) -> FrozenSet[str]:

@@ -65,13 +65,15 @@ class ArrayArchive:
         self.header(name)
         with self._archive.open(self._entries[name]) as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
-        if array.dtype.kind == "U" and array.size and not _is_text(array):
+        if array.dtype.kind == "U" and not is_text(array):
             raise ValueError(f"array '{name}' has characters that there are not")
         return array
 
 
-def _is_text(array: np.ndarray) -> bool:
-    """Whether all code points of texts (of at least one character's room) are characters: NumPy keeps any, and Python fails on them."""
+def is_text(array: np.ndarray) -> bool:
+    """Whether all code points of texts are characters: NumPy keeps any, and Python fails on them."""
+    if array.size * array.dtype.itemsize == 0:
+        return True
     codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
     is_surrogate = (codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])
     return bool((codes <= sys.maxunicode).all() and not is_surrogate.any())

@@ -16,6 +16,7 @@ from puffer_phc.humanoid.kinematics import Components, product
 from puffer_phc.humanoid.skeleton import BODY_NAMES
 from puffer_phc.motion.amc import AmcMotion, read_amc
 from puffer_phc.motion.asf import AsfSkeleton, find_skeleton, load_asf
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.hierarchy import IDENTITY, Place, ancestors, conjugate, moved, stacked, turned
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
@@ -152,6 +153,6 @@ def load_amc(path: Path, skeleton_path: Optional[Path] = None, fps: float = CMU_
         rest=_rest_positions(skeleton).float(),
         fps=fps,
         skeleton=skeleton.path,
-        source=f"ASF/AMC {path.name}",
+        source=plain_text(f"ASF/AMC {path.name}"),
     )
     return checked(recording)

@@ -6,7 +6,7 @@ A BVH joint turns by its channels in the order they are listed, each about its o
 import re
 import zlib
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ import torch
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import Components, product
 from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.hierarchy import Place, conjugate, moved, stacked, turned
-from puffer_phc.motion.joint_map import BUILT_IN_MAPS, JointMap
+from puffer_phc.motion.joint_map import BUILT_IN_MAPS, JointMap, short_name
 from puffer_phc.motion.number_text import numbers
 from puffer_phc.motion.recording import Recording, checked, quats_to_upright, to_upright
 
@@ -140,14 +141,9 @@ def _hierarchy(words: List[str], where: str) -> Tuple[Joint, ...]:
     return tuple(joints)
 
 
-def _short(name: str) -> str:
-    """A joint name without its namespace."""
-    return name.rsplit(":", 1)[-1]
-
-
 def choose_map(motion: BvhMotion, where: str) -> JointMap:
     """The built-in map whose joints are all in the file."""
-    names = {_short(joint.name) for joint in motion.joints}
+    names = {short_name(joint.name) for joint in motion.joints}
     for joint_map in BUILT_IN_MAPS:
         if set(joint_map.joints.values()) <= names:
             return joint_map
@@ -186,15 +182,23 @@ def _places(joints: Sequence[Joint], values: np.ndarray, needed: "set[int]") -> 
     return places
 
 
-def _with_offsets(joints: Sequence[Joint], joint_map: JointMap) -> Tuple[Joint, ...]:
-    """The joints with the offsets that the map replaces."""
-    offsets = {_short(joint.name): joint.offset for joint in joints}
-    mended = []
-    for joint in joints:
-        other, factor = joint_map.offsets.get(_short(joint.name), (_short(joint.name), 1.0))
-        x, y, z = offsets[other]
-        mended.append(joint._replace(offset=(factor * x, factor * y, factor * z)))
+def _with_offsets(joints: Sequence[Joint], index: Dict[str, int], joint_map: JointMap, where: str) -> Tuple[Joint, ...]:
+    """The joints with the offsets that the map replaces; ``index`` finds them by name."""
+    mended = list(joints)
+    for name, (other, factor) in joint_map.offsets.items():
+        x, y, z = joints[_index(index, other, joint_map, where)].offset
+        place = _index(index, name, joint_map, where)
+        mended[place] = mended[place]._replace(offset=(factor * x, factor * y, factor * z))
     return tuple(mended)
+
+
+def _rest_values(values: np.ndarray, joint_map: JointMap, where: str) -> np.ndarray:
+    """(1, columns) of the frame that shows the T-pose."""
+    if joint_map.rest_frame is None:
+        return np.zeros_like(values[:1])
+    if joint_map.rest_frame >= len(values):
+        raise MotionFileError(f"{where}: has {len(values)} frames, but 'rest_frame' of map '{joint_map.name}' is {joint_map.rest_frame}")
+    return values[joint_map.rest_frame : joint_map.rest_frame + 1]
 
 
 def _with_ancestors(joints: Sequence[Joint], wanted: Sequence[int]) -> "set[int]":
@@ -213,14 +217,13 @@ def load_bvh(path: Path, joint_map: Optional[JointMap] = None, fps: Optional[flo
     where = f"motion '{path.name}'"
     motion = read_bvh(path)
     joint_map = joint_map or choose_map(motion, where)
-    index = {_short(joint.name): i for i, joint in reversed(list(enumerate(motion.joints)))}
-    joints = _with_offsets(motion.joints, joint_map)
+    index = {short_name(joint.name): i for i, joint in reversed(list(enumerate(motion.joints)))}
+    joints = _with_offsets(motion.joints, index, joint_map, where)
     places = [_index(index, joint_map.joints[body], joint_map, where) for body in BODY_NAMES]
     turners = [_index(index, joint_map.turns.get(body, joint_map.joints[body]), joint_map, where) for body in BODY_NAMES]
     needed = _with_ancestors(joints, places + turners)
     values = motion.values
-    rest_values = values[:1] * 0.0 if joint_map.rest_frame is None else values[joint_map.rest_frame : joint_map.rest_frame + 1]
-    rest = _places(joints, rest_values, needed)
+    rest = _places(joints, _rest_values(values, joint_map, where), needed)
     moving = _places(joints, values[joint_map.skip_frames :], needed)
     relative = [product(moving[turner].quat, conjugate(rest[turner].quat)) for turner in turners]
     rest_places = torch.from_numpy(stacked([rest[place].position for place in places])[0]) * joint_map.metres
@@ -231,7 +234,7 @@ def load_bvh(path: Path, joint_map: Optional[JointMap] = None, fps: Optional[flo
         rest=to_upright(rest_places).float(),
         fps=fps or motion.fps,
         skeleton=f"{joint_map.name} {_signature(joints)}",
-        source=f"BVH ({joint_map.name}) {path.name}",
+        source=plain_text(f"BVH ({joint_map.name}) {path.name}"),
     )
     return checked(recording)
 
@@ -242,10 +245,8 @@ def _signature(joints: Sequence[Joint]) -> str:
     return f"{zlib.crc32(lengths.encode()):08x}"
 
 
-def _index(index: Dict[str, int], name: str, joint_map: Union[JointMap, None], where: str) -> int:
+def _index(index: Dict[str, int], name: str, joint_map: JointMap, where: str) -> int:
     """The index of a joint by name."""
     if name not in index:
-        raise MotionFileError(
-            f"{where}: has no joint '{name}', which map '{joint_map.name if joint_map else ''}' names; it has {', '.join(index)}"
-        )
+        raise MotionFileError(f"{where}: has no joint '{name}', which map '{joint_map.name}' names; it has {', '.join(index)}")
     return index[name]

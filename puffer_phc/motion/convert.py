@@ -1,7 +1,7 @@
 """Folders of motion capture files to clips of the humanoid: every file converted, or named with the reason why not."""
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -9,9 +9,11 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 
 from puffer_phc.errors import MotionFileError
+from puffer_phc.files import is_there
 from puffer_phc.motion.asf import find_skeleton
 from puffer_phc.motion.asf_amc import CMU_FPS, load_amc
 from puffer_phc.motion.bvh import load_bvh
+from puffer_phc.motion.clip_names import distinct, plain_name
 from puffer_phc.motion.conversion import Converted, Dropped, failure, share_out
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import Clip
@@ -66,14 +68,35 @@ class Looked(NamedTuple):
 
 
 def index_rows(folder: Path) -> Dict[Path, Dict[str, str]]:
-    """Rows of all ``index.csv`` under ``folder`` by the file that they describe (file, fps, skeleton, category, likely_scene_or_object)."""
+    """Rows of all ``index.csv`` under ``folder`` by the file that they describe."""
+    return _together(sorted(folder.rglob("index.csv")))
+
+
+def _rows_above(folder: Path) -> Dict[Path, Dict[str, str]]:
+    """Those of all ``index.csv`` in ``folder`` and in the folders above it; the nearest is right."""
+    folder = folder.resolve()
+    return _together([place / "index.csv" for place in (folder, *folder.parents)][::-1])
+
+
+def _together(indices: Sequence[Path]) -> Dict[Path, Dict[str, str]]:
+    """The rows of those ``indices`` that exist; later ones are right."""
+    return {file: row for index in indices if index.is_file() for file, row in read_index(index).items()}
+
+
+def read_index(index: Path) -> Dict[Path, Dict[str, str]]:
+    """Rows of a table of files (file, fps, skeleton, category, likely_scene_or_object) by the file that they describe.
+
+    Raises MotionFileError where it is no table.
+    """
     rows: Dict[Path, Dict[str, str]] = {}
-    for index in sorted(folder.rglob("index.csv")):
+    try:
         with index.open(newline="", encoding="utf-8", errors="replace") as stream:
             for row in csv.DictReader(stream):
                 if row.get("file"):
                     known = {key: value or "" for key, value in row.items() if key}
                     rows[(index.parent / row["file"]).resolve()] = {**known, "": str(index.parent)}
+    except (csv.Error, ValueError, RuntimeError) as error:  # endless fields, zero bytes, rings of links
+        raise MotionFileError(f"index '{index}' is not a table of files ({error})") from error
     return rows
 
 
@@ -102,17 +125,20 @@ def _source(path: Path, name: str, row: Dict[str, str]) -> Source:
 def find_sources(path: Path) -> List[Source]:
     """All motion files at or under ``path``, sorted; raises ``MotionFileError`` if there are none."""
     path = Path(path)
-    if not path.exists():
+    if not is_there(path):
         raise MotionFileError(f"'{path}' does not exist")
+    if not (path.is_dir() or path.is_file()):
+        raise MotionFileError(f"'{path}' is neither a file nor a folder")
     folder = path if path.is_dir() else path.parent
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()) if path.is_dir() else [path]
     if not files or files[0].suffix.lower() not in SUFFIXES:
         raise MotionFileError(f"'{path}': no motion files; known are {', '.join(SUFFIXES)}")
-    rows = index_rows(folder)
-    stems = [file.stem for file in files]
-    names = [file.stem if stems.count(file.stem) == 1 else "_".join(file.relative_to(folder).with_suffix("").parts) for file in files]
+    rows = {**_rows_above(folder), **(index_rows(folder) if path.is_dir() else {})}
+    stems = Counter(file.stem for file in files)
+    names = [file.stem if stems[file.stem] == 1 else "_".join(file.relative_to(folder).with_suffix("").parts) for file in files]
     if len(set(names)) < len(names):
         names = [f"{name}_{file.suffix[1:]}" for name, file in zip(names, files)]
+    names = distinct([plain_name(name) for name in names])
     return [_source(file, name, rows.get(file.resolve(), {})) for file, name in zip(files, names)]
 
 
@@ -177,20 +203,34 @@ def _retarget_group(takes: Sequence[Recording], performer: Performer, licence: s
     return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
 
 
+def _retarget_performer(takes: Sequence[Recording], licence: str) -> Tuple[List[Clip], List[Dropped]]:
+    """All takes of one performer, who is measured on them, as clips."""
+    try:
+        performer = measure_performer(takes)
+    except Exception as error:
+        return [], [failure(take.name, error) for take in takes]
+    results = [_retarget_group(group, performer, licence) for group in joinable(takes, MOST_FRAMES)]
+    return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
+
+
 def _retarget_all(recordings: Sequence[Recording], options: Options) -> Tuple[List[Clip], List[Dropped]]:
     """The recordings as clips, each performer measured on all of them."""
     performers: Dict[str, List[Recording]] = defaultdict(list)
     for recording in recordings:
         performers[recording.skeleton].append(recording)
-    clips: List[Clip] = []
-    dropped: List[Dropped] = []
-    for takes in performers.values():
-        performer = measure_performer(takes)
-        for group in joinable(takes, MOST_FRAMES):
-            converted, failed = _retarget_group(group, performer, options.licence)
-            clips += converted
-            dropped += failed
-    return clips, dropped
+    results = [_retarget_performer(takes, options.licence) for takes in performers.values()]
+    return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
+
+
+def _inspected(clips: Sequence[Clip]) -> Tuple[List[Tuple[Clip, Inspection]], List[Dropped]]:
+    """Clips with what was found in them: all at once, or one by one where one of them fails."""
+    try:
+        return inspect_clips(clips), []
+    except Exception as error:
+        if len(clips) == 1:
+            return [], [failure(clips[0].name, error)]
+    results = [_inspected([clip]) for clip in clips]
+    return [pair for pairs, _ in results for pair in pairs], [entry for _, dropped in results for entry in dropped]
 
 
 def look_through(sources: Sequence[Source], options: Options) -> Looked:
@@ -198,16 +238,15 @@ def look_through(sources: Sequence[Source], options: Options) -> Looked:
     torch.set_num_threads(1)
     clips, recordings, dropped = _read(sources, options)
     retargeted, failed = _retarget_all(recordings, options)
-    dropped += failed
+    pairs, unseen = _inspected(clips + retargeted)
+    dropped += failed + unseen
     kept: List[Clip] = []
-    inspections: List[Inspection] = []
-    for clip, inspection in inspect_clips(clips + retargeted):
-        inspections.append(inspection)
+    for clip, inspection in pairs:
         if options.keep_all or inspection.verdict in (OK, REPAIRED):
             kept.append(clip)
         else:
             dropped.append(Dropped(clip.name, inspection.verdict, inspection.reasons))
-    return Looked(Converted(kept, dropped), inspections)
+    return Looked(Converted(kept, dropped), [inspection for _, inspection in pairs])
 
 
 def convert_job(sources: Sequence[Source], options: Options) -> Converted:

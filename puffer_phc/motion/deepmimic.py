@@ -18,6 +18,7 @@ from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.deepmimic_body import on_humanoid
 from puffer_phc.motion.file import Clip, check_clips
 
@@ -78,7 +79,7 @@ def import_deepmimic(path: Path) -> Clip:
         keys = unroll(keys, MIN_UNROLLED_SECONDS)
     root_pos, quats = _sample(keys)
     root_pos, local_quats = on_humanoid(root_pos, quats)
-    clip = Clip(name, root_pos.numpy(), local_quats.numpy(), FPS, SOURCE + path.name, LICENCE)
+    clip = Clip(name, root_pos.numpy(), local_quats.numpy(), FPS, SOURCE + plain_text(path.name), LICENCE)
     return check_clips([clip], label)[0]
 
 

@@ -28,13 +28,11 @@ import numpy as np
 from puffer_phc.errors import MotionFileError
 from puffer_phc.files import is_there, whole_file
 from puffer_phc.humanoid.skeleton import BODY_NAMES, NUM_BODIES
-from puffer_phc.motion.array_archive import ArrayArchive
+from puffer_phc.motion.array_archive import ArrayArchive, is_text
+from puffer_phc.motion.clip_names import LONGEST_NAME, is_plain
 
 SCHEMA = "puffer_phc motion"
 VERSION = 1
-
-LONGEST_NAME = 200
-"""Characters of a clip's name."""
 
 MAX_FRAMES = 50_000_000
 """More than ten times all of AMASS at 30 Hz; a header that says more is damaged or hostile."""
@@ -121,6 +119,9 @@ def save_motion_file(path: PathLike, clips: Sequence[Clip]) -> None:
         raise MotionFileError(f"{label}: the name of a motion file ends in .npz")
     arrays = _arrays(clips, label)
     _clips(arrays, label)
+    odd = next((key for key, array in arrays.items() if array.dtype.kind == "U" and not is_text(array)), None)
+    if odd is not None:
+        raise MotionFileError(f"{label}: '{odd}' has characters that there are not")
     try:
         with whole_file(path) as temporary, temporary.open("wb") as stream:
             _write_arrays(stream, arrays)
@@ -262,7 +263,7 @@ def _check_clip_table(names: np.ndarray, lengths: np.ndarray, fps: np.ndarray, n
     distinct, counts = np.unique(names, return_counts=True)
     if counts.max() > 1:
         raise MotionFileError(f"{label}: {counts.max()} clips have the name '{distinct[counts.argmax()]}'")
-    odd_name = next((name for name in names.tolist() if not _is_plain(name)), None)
+    odd_name = next((name for name in names.tolist() if not is_plain(name)), None)
     if odd_name is not None:
         raise MotionFileError(
             f"{label}: clip name {odd_name[:80]!r} is not a plain name (printable, no / or \\, at most {LONGEST_NAME} characters)"
@@ -276,11 +277,6 @@ def _check_clip_table(names: np.ndarray, lengths: np.ndarray, fps: np.ndarray, n
     if odd.size:
         low, high = FPS_RANGE
         raise MotionFileError(f"{label}, clip '{names[odd[0]]}': has {fps[odd[0]]:g} frames per second, expected {low:g} … {high:g}")
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a clip's name can stand in a table, on a terminal and in the name of a file without being anything else there."""
-    return 0 < len(name) <= LONGEST_NAME and name.isprintable() and not set(name) & set("/\\") and name not in (".", "..")
 
 
 def _normalize(root_pos: np.ndarray, quats: np.ndarray) -> Optional[Tuple[int, str]]:

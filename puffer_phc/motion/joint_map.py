@@ -4,12 +4,21 @@ Another map is a small JSON file with the fields of ``JointMap``.
 """
 
 import json
+import math
+import sys
 from pathlib import Path
 from types import MappingProxyType
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
+from puffer_phc.motion.clip_names import plain_text
+from puffer_phc.motion.file import MAX_FRAMES
+
+_LARGEST = sys.float_info.max
+
+_LONGEST_SHOWN = 60
+"""Characters of a value in a message."""
 
 
 class JointMap(NamedTuple):
@@ -17,7 +26,7 @@ class JointMap(NamedTuple):
 
     name: str
     joints: Dict[str, str]
-    """For each body of the humanoid the joint at its place, ``NAME.end`` for an End Site. A prefix up to ``:`` is ignored."""
+    """For each body of the humanoid the joint at its place, ``NAME.end`` for an End Site, without the file's prefix up to ``:``."""
     turns: Dict[str, str]
     """For bodies that take the rotation of another joint than the one at their place."""
     metres: float
@@ -129,24 +138,90 @@ MIXAMO = JointMap(
 BUILT_IN_MAPS: Tuple[JointMap, ...] = (CMU_MOTIONBUILDER, CMU_DAZ, MIXAMO)
 
 
+def short_name(name: str) -> str:
+    """A joint's name without its namespace."""
+    return name.rsplit(":", 1)[-1]
+
+
 def read_joint_map(path: Path) -> JointMap:
-    """A joint map from a JSON file: an object with the fields of ``JointMap``; ``turns`` and what follows ``metres`` may be left out."""
+    """A joint map from a JSON file: an object with the fields of ``JointMap``; ``turns`` and what follows ``metres`` may be left out.
+
+    Raises MotionFileError with the field that is not as it should be.
+    """
     where = f"joint map '{Path(path).name}'"
+    fields = _fields(Path(path), where)
+    joints = _joint_names(fields, "joints", where)
+    missing = [body for body in BODY_NAMES if body not in joints]
+    if missing:
+        raise MotionFileError(f"{where}: 'joints' names no joint for {', '.join(missing)}")
+    name = fields.get("name", Path(path).stem)
+    if not isinstance(name, str):
+        raise MotionFileError(f"{where}: 'name' must be a text, is {_shown(name)}")
+    metres = fields.get("metres")
+    if not _is_number(metres) or not 0.0 < metres < math.inf:
+        raise MotionFileError(f"{where}: 'metres' (of one file unit) must be a positive number, is {_shown(metres)}")
+    rest_frame = None if fields.get("rest_frame") is None else _frame_number(fields, "rest_frame", where)
+    turns, skipped, offsets = _joint_names(fields, "turns", where), _frame_number(fields, "skip_frames", where), _offsets(fields, where)
+    return JointMap(plain_text(name), joints, turns, float(metres), rest_frame, skipped, offsets)
+
+
+def _fields(path: Path, where: str) -> Dict[str, Any]:
+    """The object in a JSON file, its keys known."""
     try:
-        fields = json.loads(Path(path).read_text())
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MotionFileError(f"{where}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise MotionFileError(f"{where}: {error}") from None
-    if not isinstance(fields, dict) or not isinstance(fields.get("joints"), dict):
+    if not isinstance(fields, dict) or "joints" not in fields:
         raise MotionFileError(f"{where}: needs an object with 'joints', for each body the name of a joint")
     unknown = sorted(set(fields) - set(JointMap._fields))
     if unknown:
-        raise MotionFileError(f"{where}: unknown field '{unknown[0]}'; known: {', '.join(JointMap._fields)}")
-    missing = [body for body in BODY_NAMES if body not in fields["joints"]]
-    if missing:
-        raise MotionFileError(f"{where}: 'joints' names no joint for {', '.join(missing)}")
-    if not isinstance(fields.get("metres"), (int, float)) or not fields["metres"] > 0:
-        raise MotionFileError(f"{where}: 'metres' (of one file unit) must be a positive number")
-    offsets = {joint: (other, float(factor)) for joint, (other, factor) in fields.get("offsets", {}).items()}
-    return JointMap(**{"name": Path(path).stem, "turns": {}, **fields, "offsets": offsets})
+        raise MotionFileError(f"{where}: unknown field {_shown(unknown[0])}; known: {', '.join(JointMap._fields)}")
+    return fields
+
+
+def _joint_names(fields: Dict[str, Any], key: str, where: str) -> Dict[str, str]:
+    """The field ``key``: for bodies of the humanoid the name of a joint."""
+    names = fields.get(key, {})
+    if not isinstance(names, dict):
+        raise MotionFileError(f"{where}: '{key}' must be an object, for bodies the name of a joint, is {_shown(names)}")
+    for body, joint in names.items():
+        if body not in BODY_NAMES:
+            raise MotionFileError(
+                f"{where}: '{key}' names {_shown(body)}, which is no body of the humanoid; known: {', '.join(BODY_NAMES)}"
+            )
+        if not isinstance(joint, str):
+            raise MotionFileError(f"{where}: '{key}' of '{body}' must be the name of a joint, is {_shown(joint)}")
+    return {body: short_name(joint) for body, joint in names.items()}
+
+
+def _offsets(fields: Dict[str, Any], where: str) -> Dict[str, Tuple[str, float]]:
+    """The field ``offsets``: for joints another joint and a factor."""
+    offsets = fields.get("offsets", {})
+    if not isinstance(offsets, dict):
+        raise MotionFileError(f"{where}: 'offsets' must be an object, for joints [another joint, factor], is {_shown(offsets)}")
+    for joint, entry in offsets.items():
+        is_pair = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _is_number(entry[1])
+        if not is_pair or not math.isfinite(entry[1]):
+            raise MotionFileError(f"{where}: 'offsets' of {_shown(joint)} must be [another joint, factor], is {_shown(entry)}")
+    return {short_name(joint): (short_name(other), float(factor)) for joint, (other, factor) in offsets.items()}
+
+
+def _frame_number(fields: Dict[str, Any], key: str, where: str) -> int:
+    """The field ``key``: a count of frames, 0 where it is left out."""
+    value = fields.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_FRAMES:
+        raise MotionFileError(f"{where}: '{key}' must be a number of frames, 0 … {MAX_FRAMES}, is {_shown(value)}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is a number that a float can be."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+
+
+def _shown(value: Any) -> str:
+    """``value`` as JSON, short enough for a line."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " …"

@@ -9,6 +9,7 @@ import torch
 from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import local_rotations
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.file import Clip, check_clips
 from puffer_phc.motion.plain_pickle import load_plain_pickle
 
@@ -59,4 +60,4 @@ def _clip(name: str, motion: Any, path: Path, label: str) -> Clip:
     local = quat_xyzw
     if quat_xyzw.ndim == 3 and quat_xyzw.shape[1:] == (24, 4):
         local = local_rotations(rotations.wxyz_from_xyzw(torch.from_numpy(quat_xyzw))).numpy()
-    return Clip(name, root_pos, local, fps, f"converted elsewhere, read from {path.name}", "unknown: ask whoever made the file")
+    return Clip(name, root_pos, local, fps, f"converted elsewhere, read from {plain_text(path.name)}", "unknown: ask whoever made the file")

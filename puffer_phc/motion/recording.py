@@ -10,6 +10,7 @@ from torch import Tensor
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES
+from puffer_phc.motion.file import FPS_RANGE
 from puffer_phc.motion.timeline import Timeline
 
 
@@ -86,6 +87,7 @@ def checked(recording: Recording, minimum_frames: int = 2) -> Recording:
     height = float(recording.rest[:, 2].max() - recording.rest[:, 2].min())
     if not 0.5 < height < 3.0:
         raise MotionFileError(f"clip '{recording.name}': the performer is {height:.3g} m tall in the rest pose; is the length unit wrong?")
-    if not recording.fps > 0:
-        raise MotionFileError(f"clip '{recording.name}': frame rate {recording.fps} is not positive")
+    low, high = FPS_RANGE
+    if not low <= recording.fps <= high:
+        raise MotionFileError(f"clip '{recording.name}': has {recording.fps:g} frames per second, expected {low:g} … {high:g}")
     return recording
