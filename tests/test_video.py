@@ -79,6 +79,36 @@ def test_unknown_endings_and_unwritable_places_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"out\.mp4"):
         VideoFile(tmp_path / "file" / "out.mp4", 64, 48, 30.0)
+    (tmp_path / "folder.mp4").mkdir()
+    for path, reason in (("folder.mp4", "it is a folder"), (".", r"\.mp4 or \.gif")):
+        with pytest.raises(ConfigError, match=reason):
+            VideoFile(tmp_path / path, 64, 48, 30.0)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["file", "folder.mp4"]
+
+
+@pytest.mark.parametrize("share", [0.999, 0.3])
+@pytest.mark.parametrize("ending", ["mp4", "gif"])
+def test_a_disk_that_fills_up_leaves_no_half_video(tmp_path, ending, share):
+    """ffmpeg says so when it ends, after the last picture."""
+    resource = pytest.importorskip("resource")
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 255, (240, 320, 3), dtype=np.uint8) for _ in range(20)]
+
+    def write(path):
+        video = VideoFile(path, 320, 240, 30.0)
+        for picture in pictures:
+            video.add(picture)
+        video.close()
+
+    write(tmp_path / f"whole.{ending}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * (tmp_path / f"whole.{ending}").stat().st_size), before[1]))
+    try:
+        with pytest.raises(ConfigError, match=f"can't write '.*half.{ending}'"):
+            write(tmp_path / f"half.{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [item.name for item in tmp_path.iterdir()] == [f"whole.{ending}"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 16])

@@ -1,9 +1,12 @@
 """Videos: each tile of the picture follows one humanoid; .mp4 by ffmpeg, .gif by Pillow, whole files or none."""
 
+import contextlib
 import math
 import secrets
+import subprocess
+import tempfile
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import IO, Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -30,16 +33,25 @@ class VideoFile:
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
         self.path = path
+        self._check_name()
         self._partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
         self._fps, self._stride = fps, math.ceil(fps / _GIF_PICTURES_PER_SECOND - 1e-6)
         self._pictures: List[Any] = []
         self._count = 0
-        self._check()
-        self._ffmpeg = _ffmpeg(self._partial, width, height, fps) if path.suffix == ".mp4" else None
+        self._begin()
+        try:
+            self._ffmpeg = _Ffmpeg(self._partial, width, height, fps) if path.suffix == ".mp4" else None
+        except BackendError:
+            self._partial.unlink()
+            raise
 
-    def _check(self) -> None:
+    def _check_name(self) -> None:
         if self.path.suffix not in FORMATS:
             raise ConfigError(f"video '{self.path}' has to end in {' or '.join(FORMATS)}")
+        if self.path.is_dir():
+            raise ConfigError(f"can't write '{self.path}': it is a folder")
+
+    def _begin(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             make_new(self._partial)
@@ -49,14 +61,15 @@ class VideoFile:
     def add(self, picture: np.ndarray) -> None:
         """Add a picture (height, width, 3) uint8."""
         if self._ffmpeg is not None:
-            self._ffmpeg.send(np.ascontiguousarray(picture))
+            with self._errors():
+                self._ffmpeg.add(picture)
         elif self._count % self._stride == 0:
             self._pictures.append(_quantized(picture))
         self._count += 1
 
     def close(self) -> str:
         """Finish the file; returns its path."""
-        try:
+        with self._errors():
             if self._ffmpeg is not None:
                 self._ffmpeg.close()
             elif self._pictures:
@@ -64,31 +77,80 @@ class VideoFile:
                 first, *others = self._pictures
                 first.save(self._partial, format="GIF", save_all=True, append_images=others, duration=durations, loop=0, optimize=False)
             self._partial.replace(self.path)
+        return str(self.path)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What the system refuses, as a ConfigError; no file is left."""
+        try:
+            yield
         except OSError as error:
             self.cancel()
-            raise ConfigError(f"can't write '{self.path}': {error}") from error
-        return str(self.path)
+            raise ConfigError(f"can't write '{self.path}': {error.strerror or error}") from error
 
     def cancel(self) -> None:
         """Leave no file."""
         if self._ffmpeg is not None:
-            self._ffmpeg.close()
+            self._ffmpeg.cancel()
         if self._partial.exists():
             self._partial.unlink()
 
 
-def _ffmpeg(path: Path, width: int, height: int, fps: float) -> Any:
-    """A generator that takes pictures into an H.264 file."""
+class _Ffmpeg:
+    """Takes pictures into an H.264 file. ``OSError`` with ffmpeg's last word where it gives up, at the end too."""
+
+    def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
+        pictures = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+        film = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "15", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
+        self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (a pipe that is full would stop ffmpeg)
+        try:
+            self._process = subprocess.Popen(
+                [_ffmpeg(), "-y", "-v", "error", *pictures, *film, str(path.absolute())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._complaints,
+                start_new_session=True,  # Ctrl-C is for us: the film is finished all the same
+            )
+        except OSError as error:
+            raise BackendError(f"ffmpeg cannot be started ({error}); write a .gif") from error
+
+    def add(self, picture: np.ndarray) -> None:
+        """Add a picture (height, width, 3) uint8."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(picture).data)
+        except BrokenPipeError:
+            raise self._failure() from None
+
+    def close(self) -> None:
+        """Wait until the file is whole."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+        if self._process.returncode != 0:
+            raise self._failure()
+
+    def cancel(self) -> None:
+        """Leave the file as it is."""
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+
+    def _failure(self) -> OSError:
+        self._process.wait()
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").splitlines()
+        said = [line.rpartition("] ")[2] for line in lines if line.strip()]
+        return OSError(said[-1] if said else f"ffmpeg ended with {self._process.returncode}")
+
+
+def _ffmpeg() -> str:
+    """The program."""
     try:
         import imageio_ffmpeg
 
-        rate: Any = fps  # annotated as a whole number, but fractions do
-        writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=rate, quality=7, macro_block_size=2, ffmpeg_log_level="quiet")
-        writer.send(None)
+        return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        path.unlink()
         raise BackendError(f"no ffmpeg for .mp4 ({error}); install imageio[ffmpeg], or write a .gif") from error
-    return writer
 
 
 def _quantized(picture: np.ndarray) -> Any:
