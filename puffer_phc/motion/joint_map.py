@@ -4,11 +4,12 @@ Another map is a small JSON file with the fields of ``JointMap``.
 """
 
 import json
-import math
 import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from typing_extensions import TypeGuard
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import BODY_NAMES
@@ -158,7 +159,7 @@ def read_joint_map(path: Path) -> JointMap:
     if not isinstance(name, str):
         raise MotionFileError(f"{where}: 'name' must be a text, is {_shown(name)}")
     metres = fields.get("metres")
-    if not _is_number(metres) or not 0.0 < metres < math.inf:
+    if not _is_number(metres) or not metres > 0.0:
         raise MotionFileError(f"{where}: 'metres' (of one file unit) must be a positive number, is {_shown(metres)}")
     rest_frame = None if fields.get("rest_frame") is None else _frame_number(fields, "rest_frame", where)
     turns, skipped, offsets = _joint_names(fields, "turns", where), _frame_number(fields, "skip_frames", where), _offsets(fields, where)
@@ -203,7 +204,7 @@ def _offsets(fields: Dict[str, Any], where: str) -> Dict[str, Tuple[str, float]]
         raise MotionFileError(f"{where}: 'offsets' must be an object, for joints [another joint, factor], is {_shown(offsets)}")
     for joint, entry in offsets.items():
         is_pair = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and _is_number(entry[1])
-        if not is_pair or not math.isfinite(entry[1]):
+        if not is_pair:
             raise MotionFileError(f"{where}: 'offsets' of {_shown(joint)} must be [another joint, factor], is {_shown(entry)}")
     return {short_name(joint): (short_name(other), float(factor)) for joint, (other, factor) in offsets.items()}
 
@@ -216,8 +217,8 @@ def _frame_number(fields: Dict[str, Any], key: str, where: str) -> int:
     return value
 
 
-def _is_number(value: Any) -> bool:
-    """Whether ``value`` is a number that a float can be."""
+def _is_number(value: Any) -> "TypeGuard[float]":
+    """Whether ``value`` is a finite number that a float can be."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
