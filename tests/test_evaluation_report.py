@@ -18,6 +18,7 @@ from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.tables import outcomes, read_motions, write_results
 from puffer_phc.evaluate.trace import record
 from puffer_phc.humanoid.skeleton import BODIES
+from puffer_phc.report import charts
 from puffer_phc.view.outline import Outline
 
 MOTIONS = swaying_library(40, 60, 50)
@@ -149,6 +150,21 @@ def search(words):
 
 def click(heading):
     return f"[...document.querySelectorAll('#clips th')].find(th => th.textContent === {heading!r}).click()"
+
+
+def test_the_median_stands_above_the_bars():
+    """The y of SVG grows downwards."""
+    svg = charts.error_histogram(np.array([10.0]), ["strict"]).decode()
+    words = float(re.search(r'y="([\d.]+)"[^>]*>median', svg).group(1))
+    bars = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: {charts.COLOURS["strict"]}"', svg)
+    assert words < min(float(y) for bar in bars for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", bar))
+
+
+def test_clips_are_counted_in_whole_numbers():
+    """Numbers of the upright axis end where it stands; few clips would be divided."""
+    svg = charts.error_difference(np.array([1.0]), np.array([2.0])).decode()
+    counts = re.findall(r"<text[^>]*text-anchor: end[^>]*>([^<]*)", svg)
+    assert counts and all(float(count).is_integer() and "." not in count for count in counts)
 
 
 def test_in_a_browser_without_network_it_sorts_filters_and_moves(tmp_path, browser, traces, other):

@@ -188,6 +188,13 @@ class ListRecorder:
         self.ended = "cancelled"
 
 
+class FailingRecorder(ListRecorder):
+    """Can't be finished."""
+
+    def close(self):
+        raise ConfigError("'x.mp4' has no picture")
+
+
 def test_a_recording_gets_every_step_until_it_is_stopped_discarded_or_breaks(session):
     for good, ending, frames, ended in (
         (99, "recording", 4, "closed"),
@@ -203,6 +210,29 @@ def test_a_recording_gets_every_step_until_it_is_stopped_discarded_or_breaks(ses
         assert (len(recorder.frames), recorder.ended) == (frames, ended)
         assert not session.settings.recording
     assert "disk full" in last_message(session)
+
+
+def test_a_recording_that_can_not_be_finished_is_a_message_and_the_next_one_works(session):
+    """Without a step in between there is no picture, and no file."""
+    session.make_recorder = FailingRecorder
+    for _ in range(2):
+        assert do(session, "recording", True).recording
+        assert not do(session, "recording", False).recording
+        assert "no picture" in last_message(session)
+
+
+def test_closing_with_such_a_recording_frees_the_simulator(tmp_path, monkeypatch):
+    session, closed = small_session(tmp_path), []
+    monkeypatch.setattr(session.env, "close", lambda close=session.env.close: closed.append(close()))
+    session.make_recorder = FailingRecorder
+    do(session, "recording", True)
+    session.close()
+    assert closed == [None]
+
+
+def test_a_speed_that_is_no_number_changes_nothing(session):
+    assert do(session, "speed", float("nan")).speed == 1.0
+    assert session.advance(session.control_dt) == 1
 
 
 def test_closing_finishes_a_recording(tmp_path):

@@ -15,6 +15,8 @@ from puffer_phc.view import meshes
 from puffer_phc.view.scene import (
     BESIDE,
     PALETTE,
+    REFERENCE_COLOUR,
+    REFERENCE_OPACITY,
     SPACING,
     Focus,
     colours,
@@ -34,6 +36,13 @@ def frame_of(body, origins=None):
     origins = torch.zeros(count, 3) if origins is None else origins
     names = tuple(f"clip_{index}" for index in range(count))
     return Frame(body.pos, body.quat, body.pos, body.quat, body.pos, origins, zeros, zeros, zeros + 1.0, names)
+
+
+@pytest.mark.parametrize("behind", [*PALETTE, (0.73, 0.75, 0.78), (0.53, 0.56, 0.59)], ids=str)
+def test_the_reference_is_seen_before_every_humanoid_and_floor(behind):
+    """What is seen through it differs from what stands beside it by a tenth of the brightness of some colour."""
+    difference = REFERENCE_OPACITY * (torch.tensor(REFERENCE_COLOUR) - torch.tensor(behind))
+    assert float(difference.abs().max()) > 0.1
 
 
 def test_shapes_stand_where_mujoco_puts_the_collision_shapes():

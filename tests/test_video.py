@@ -73,6 +73,13 @@ def test_a_cancelled_file_leaves_nothing(tmp_path, ending):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("ending", ["mp4", "gif"])
+def test_a_file_without_pictures_is_an_error_and_no_file(tmp_path, ending):
+    with pytest.raises(ConfigError, match=f"out.{ending}' has no picture"):
+        VideoFile(tmp_path / f"out.{ending}", 64, 48, 30.0).close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_endings_and_unwritable_places_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"\.mp4 or \.gif"):
         VideoFile(tmp_path / "out.avi", 64, 48, 30.0)

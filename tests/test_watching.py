@@ -1,6 +1,7 @@
 """Watching a run: its page shows what it writes, moves what fails most, obeys a click, costs little, and ends with the run."""
 
 import dataclasses
+import http.client
 import json
 import socket
 import time
@@ -12,15 +13,17 @@ import torch
 from PIL import Image
 
 from puffer_phc import build
+from puffer_phc.addresses import check_port
 from puffer_phc.commands.watch import Watch
 from puffer_phc.commands.watch_process import Page, Spec
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
-from puffer_phc.errors import BackendError
+from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.tables import write_motions
 from puffer_phc.main import main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
 from puffer_phc.report.curves import MAX_POINTS, Curves
+from puffer_phc.report.page_server import PageServer
 from puffer_phc.resolve import resolve
 from puffer_phc.resources import resource_root
 from puffer_phc.view import offscreen
@@ -142,7 +145,12 @@ def watched(tmp_path, clock):
         train=TrainConfig(device="cpu", **sizes),
     )
     config = resolve(config, CPU)
-    figures = {"environment/episode_length": 9.0, "0verview/SPS": 321.0}
+    rewards = dict.fromkeys(("body_pos", "body_rot", "lin_vel", "ang_vel"), 0.12345)
+    figures = {
+        "environment/episode_length": 9.0,
+        "0verview/SPS": 321.0,
+        **{f"environment/rew_{name}": value for name, value in rewards.items()},
+    }
     (run_dir / "metrics.jsonl").write_text(line(100, **figures) + line(200, **figures))
     evaluate_into(run_dir, ("easy", "hard"), [30, 12])
     watch = Watch(config, run_dir, build.make_policy(config, 934, 57, CPU), clock)
@@ -182,7 +190,11 @@ def test_the_page_shows_the_run_and_moves_the_clip_that_fails(watched, browser):
     browser.call("Page.navigate", url=watch.url)
     browser.wait_for("document.getElementById('clips')?.tBodies[0].rows.length === 2 && seen.clip === 'hard'", PATIENCE)
     assert "200 of 1,000 steps" in browser.evaluate("document.getElementById('state').textContent").replace("1000", "1,000")
-    assert browser.evaluate("document.querySelectorAll('.panels polyline').length") == 2
+    assert browser.evaluate("document.querySelectorAll('.panels polyline').length") == 6
+    right = "[...document.querySelectorAll('.panels .label')].map(label => label.getBBox().x + label.getBBox().width)"
+    assert len(browser.evaluate(right)) == 6 and max(browser.evaluate(right)) <= 320.0, (
+        "the width of a chart, beyond which words are cut off"
+    )
     assert browser.evaluate("[...document.querySelectorAll('#clips tbody tr')].map(row => row.cells[1].textContent)") == [
         "relaxed",
         "strict",
@@ -230,6 +242,36 @@ def test_a_run_that_is_watched_says_where_and_keeps_its_clips(tmp_path, monkeypa
         with Image.open(films[0]) as film:
             assert film.size == (64, 48) and film.n_frames > 5
     assert len(films) == can_draw()
+
+
+def test_a_page_is_served_on_an_address_of_six_and_bad_requests_are_refused():
+    try:
+        check_port("::1", 0)
+    except ConfigError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    server = PageServer("::1", 0, "<p>here", {"/state": lambda: {"step": 1}}, {"/choose": lambda _: None})
+    try:
+        assert server.url.startswith("http://[::1]:")
+        assert answer(server.url, "/state") == {"step": 1}
+        for length in ("many", "-1", "9" * 30):
+            connection = http.client.HTTPConnection("::1", int(server.url.rpartition(":")[2]), timeout=20)
+            connection.request("POST", "/choose", headers={"Content-Type": "application/json", "Content-Length": length})
+            assert connection.getresponse().status == 403, length
+            connection.close()
+    finally:
+        server.close()
+
+
+def test_a_page_whose_process_ends_is_missed_once_and_the_run_goes_on(watched, clock, caplog):
+    watch, run_dir = watched
+    watch.process.kill()
+    watch.process.wait()
+    for step in range(3):
+        clock.now += 100.0
+        watch.on_iteration(step, {})
+    (record,) = caplog.records
+    assert str(run_dir / "watch.log") in record.getMessage()
+    assert not watch.policy_path.exists()
 
 
 def test_a_port_in_use_is_named_before_anything_is_made(tmp_path, monkeypatch, capsys):

@@ -12,10 +12,11 @@ import viser
 from playing import small_session
 from websockets.sync.client import connect
 
+from puffer_phc.addresses import check_port, page_url
 from puffer_phc.errors import ConfigError
 from puffer_phc.view.commands import COMMANDS, command
 from puffer_phc.view.scene import Focus, stage
-from puffer_phc.view.web import ALL_CLIPS, WebPage, check_port
+from puffer_phc.view.web import ALL_CLIPS, WebPage
 
 CAMERA = {
     "type": "ViewerCameraMessage",
@@ -170,6 +171,11 @@ def test_a_port_in_use_is_an_error_and_not_another_port():
         with pytest.raises(ConfigError, match=f"{port}.*in use"):
             check_port("127.0.0.1", port)
     check_port("127.0.0.1", 0)
+
+
+def test_addresses_of_six_are_written_as_browsers_want_them():
+    assert page_url("127.0.0.1", 80) == "http://127.0.0.1:80"
+    assert page_url("::1", 80) == "http://[::1]:80"
 
 
 def button(label):

@@ -16,7 +16,7 @@ def film(trace: Trace, path: Path, options: VideoConfig) -> None:
     """
     recorder = VideoRecorder(path, options.width, options.height, 1.0 / trace.control_dt, [0])
     try:
-        for instant in range(max(len(trace.pos) - round(options.seconds / trace.control_dt), 0), len(trace.pos)):
+        for instant in range(max(len(trace.pos) - max(round(options.seconds / trace.control_dt), 1), 0), len(trace.pos)):
             recorder.add(trace_frame(trace, [instant]), Settings())
     except BaseException:
         recorder.cancel()

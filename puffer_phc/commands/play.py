@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from puffer_phc import build
+from puffer_phc.addresses import check_port
 from puffer_phc.commands.play_session import PlaySession
 from puffer_phc.commands.playlist import Playlist
 from puffer_phc.commands.session import needed_checkpoint, open_session
@@ -85,7 +86,7 @@ def show_native(config: Config, opened: Opener, output: Path) -> int:
 
 def show_web(config: Config, opened: Opener, output: Path) -> int:
     """A web page until Ctrl-C or its button."""
-    from puffer_phc.view.web import WebPage, check_port
+    from puffer_phc.view.web import WebPage
 
     check_port(config.play.host, config.play.port)
     session = opened()
@@ -111,7 +112,7 @@ def show_video(config: Config, opened: Opener, output: Path) -> int:
     recorder = VideoRecorder(path, options.width, options.height, fps, range(num_tiles))
     console = Console()
     try:
-        for _ in track(range(round(options.seconds * fps)), "drawing", console=console, transient=True):
+        for _ in track(range(max(round(options.seconds * fps), 1)), "drawing", console=console, transient=True):
             session.step()
             recorder.add(session.frame(), session.settings)
     except BaseException:

@@ -1,6 +1,7 @@
 """A policy that plays clips, steered by commands: the one owner of state behind window, page, video and plain text."""
 
 import logging
+import math
 import queue
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Tuple
@@ -143,9 +144,13 @@ class PlaySession:
 
     def close(self) -> None:
         """Finish a recording and free the simulator."""
-        if self._recorder is not None:
-            self._switch("recording", False)
-        self.env.close()
+        try:
+            if self._recorder is not None:
+                self._switch("recording", False)
+        except PhcError as error:
+            self._say(str(error))
+        finally:
+            self.env.close()
 
     @property
     def ended(self) -> Sequence[Episode]:
@@ -159,11 +164,11 @@ class PlaySession:
     def _switch(self, name: str, value: bool) -> None:
         if name == "recording" and value:
             self._recorder = self.make_recorder()
-        elif name == "recording":
+        self.settings = self.settings._replace(**{name: value})
+        if name == "recording" and not value:
             recorder, self._recorder = self._recorder, None
             if recorder is not None:
                 self._say(f"recorded {recorder.close()}")
-        self.settings = self.settings._replace(**{name: value})
 
     def _record(self) -> None:
         try:
@@ -191,7 +196,8 @@ class PlaySession:
         self._choose_speed(min((speed for speed in SPEEDS if speed > self.settings.speed), default=SPEEDS[-1]))
 
     def _choose_speed(self, value: float) -> None:
-        self.settings = self.settings._replace(speed=min(max(float(value), SPEEDS[0]), SPEEDS[-1]))
+        if not math.isnan(value):  # browsers are not the only ones that can post
+            self.settings = self.settings._replace(speed=min(max(float(value), SPEEDS[0]), SPEEDS[-1]))
 
     def _reset(self) -> None:
         self._playlist.restart()

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional
 from rich.console import Console
 
 from puffer_phc import build
+from puffer_phc.addresses import check_port
 from puffer_phc.command_line import INTERRUPTED, TERMINATED, again, say
 from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
 from puffer_phc.commands.session import Session, open_session, session_policy
@@ -37,8 +38,6 @@ def train(arguments: Parsed) -> int:
     for package in ("wandb",) * arguments.track + ("tensorboard",) * arguments.tensorboard:
         require(package)
     if arguments.train.watch:
-        from puffer_phc.view.web import check_port
-
         check_port(arguments.train.watch_host, arguments.train.watch_port, "train.watch_")
     session = open_session(arguments)
     motions = build.load_motions(session.config, session.device, session.world)

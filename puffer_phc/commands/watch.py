@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import shutil
 import subprocess
@@ -12,11 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, Dict
 
+from puffer_phc.addresses import page_url
 from puffer_phc.config import Config, chosen
 from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint, without_critic
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.resources import child_environment
+
+_logger = logging.getLogger(__name__)
 
 _SHARE = 0.005
 """Of the run's time that may go into writing the policy."""
@@ -53,11 +57,12 @@ class Watch:
                 env=environment,
                 creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
             )
-        self.url = f"http://{options.watch_host}:{options.watch_port}"
+        self.url = page_url(options.watch_host, options.watch_port)
+        self._log, self._is_missed = run_dir / "watch.log", False
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Leave the policy where the page's process finds it, if the last time was long enough ago for what it cost."""
-        if self._clock() < self._next:
+        if self._clock() < self._next or self._has_ended():
             return
         start = self._clock()
         with contextlib.suppress(CheckpointError):
@@ -66,6 +71,14 @@ class Watch:
             save_checkpoint(self.policy_path, without_critic(saved))
         cost = self._clock() - start
         self._next = start + max(_LEAST_SECONDS, cost / _SHARE)
+
+    def _has_ended(self) -> bool:
+        """Whether the page's process is gone, which is said once; the run goes on without it."""
+        has_ended = self.process.poll() is not None
+        if has_ended and not self._is_missed:
+            _logger.warning("nobody can watch any more: the process of the page has ended, and '%s' says why", self._log)
+        self._is_missed = has_ended
+        return has_ended
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """The page's process reads evaluations from the run's folder."""

@@ -19,6 +19,8 @@ KINDS = {
 QUIET = "#66727f"
 _HIGHEST_SHOWN_MM = 800.0
 """A humanoid that has fallen is farther off, by as much as its reference walks on."""
+_ROOM_ABOVE = 1.15
+"""The height of a histogram over its highest bar, so that words fit above the bars."""
 _STYLE: Dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "puffer-phc",
@@ -92,9 +94,10 @@ def error_histogram(errors_mm: np.ndarray, outcomes: Sequence[str]) -> bytes:
             bins = np.linspace(0.0, max(float(everything.max()), 1.0), 31)
             axes.hist(values, bins=bins, stacked=True, color=[COLOURS[name] for name in present], label=[KINDS[name] for name in present])
             axes.axvline(float(np.median(everything)), color=QUIET, linewidth=1.0, linestyle="--")
+            axes.set_ylim(top=_ROOM_ABOVE * axes.get_ylim()[1])
             axes.annotate(
                 f"median {np.median(everything):.0f} mm",
-                (float(np.median(everything)), 0.98),
+                (float(np.median(everything)), 0.99),
                 xycoords=("data", "axes fraction"),
                 xytext=(4, 0),
                 textcoords="offset points",
@@ -168,6 +171,7 @@ def error_over_time(curve: ErrorCurve, strict_mm: float, relaxed_mm: float) -> b
                 rotation=90,
                 color=QUIET,
                 fontsize=8,
+                bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
             )
         axes.set(xlabel="s", ylabel="mm", ylim=(0, top), xlim=(0, max(float(curve.times[-1]), 0.1)))
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
@@ -211,6 +215,7 @@ def error_difference(errors_mm: np.ndarray, other_mm: np.ndarray) -> bytes:
         middles = [(low + high) / 2 for low, high in zip(edges, edges[1:])]
         axes.bar(middles, counts, width=edges[1] - edges[0], color=["#2f7d4f" if middle < 0 else "#b8473d" for middle in middles])
         axes.axvline(0.0, color=QUIET, linewidth=0.9)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(title="Change of the mean position error", xlabel="mm (left: better here)", ylabel="clips")
 
     return styled(draw, 5.2, 3.6)

@@ -5,8 +5,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Dict, Mapping, Optional
 
+from puffer_phc.addresses import family, page_url
+
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _LONGEST_REQUEST = 1 << 16
+_PATIENCE = 30.0
+"""s that a request may take to come."""
 
 
 class PageServer:
@@ -25,10 +29,10 @@ class PageServer:
         posts: Optional[Mapping[str, Callable[[Any], None]]] = None,
     ) -> None:
         handler = _handler(host, page.encode("utf-8"), dict(answers), dict(posts or {}))
-        self._server = ThreadingHTTPServer((host, port), handler)
+        self._server = _server_class(host)((host, port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self.url = f"http://{host}:{self._server.server_address[1]}"
+        self.url = page_url(host, self._server.server_address[1])
         self._thread.start()
 
     def close(self) -> None:
@@ -37,8 +41,22 @@ class PageServer:
         self._server.server_close()
 
 
+def _server_class(host: str) -> Any:
+    class Server(ThreadingHTTPServer):
+        address_family = family(host)
+
+    return Server
+
+
+def _length(header: Optional[str]) -> int:
+    """The bytes that a request says it has; 0 where it says something else."""
+    return int(header) if header is not None and header.isascii() and header.isdigit() and len(header) < 10 else 0
+
+
 def _handler(host: str, page: bytes, answers: Dict[str, Callable[[], Any]], posts: Dict[str, Callable[[Any], None]]) -> Any:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _PATIENCE
+
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if not self._is_for_us():
@@ -51,7 +69,7 @@ def _handler(host: str, page: bytes, answers: Dict[str, Callable[[], Any]], post
                 self._send(404, b"nothing here", "text/plain")
 
         def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
+            length = _length(self.headers.get("Content-Length"))
             is_json = self.headers.get("Content-Type", "").startswith("application/json")
             if not (self._is_for_us() and is_json and 0 < length < _LONGEST_REQUEST and self.path in posts):
                 self._send(403, b"refused", "text/plain")

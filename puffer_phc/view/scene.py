@@ -21,7 +21,7 @@ LOOK_HEIGHT = 0.85
 """m over the floor: the middle of a standing humanoid."""
 MARKER_RADIUS = 0.025
 """m."""
-REFERENCE_COLOUR: Colour = (0.45, 0.80, 0.55)
+REFERENCE_COLOUR: Colour = (0.12, 0.72, 0.34)
 REFERENCE_OPACITY = 0.35
 MARKER_COLOUR: Colour = (0.85, 0.10, 0.10)
 PALETTE: Tuple[Colour, ...] = (

@@ -68,11 +68,14 @@ class VideoFile:
         self._count += 1
 
     def close(self) -> str:
-        """Finish the file; returns its path."""
+        """Finish the file; returns its path. Raises ConfigError, and leaves no file, where it can't be written or has no picture."""
+        if self._count == 0:
+            self.cancel()
+            raise ConfigError(f"'{self.path}' has no picture: nothing was written")
         with self._errors():
             if self._ffmpeg is not None:
                 self._ffmpeg.close()
-            elif self._pictures:
+            else:
                 durations = _durations(len(self._pictures), self._fps / self._stride)
                 first, *others = self._pictures
                 first.save(self._partial, format="GIF", save_all=True, append_images=others, duration=durations, loop=0, optimize=False)

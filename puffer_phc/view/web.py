@@ -1,17 +1,16 @@
 """A web page that shows a session and steers it: viser on this machine's loopback address, or wherever ``play.host`` says."""
 
 import contextlib
-import errno
 import io
 import math
-import socket
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_phc.errors import BackendError, ConfigError
+from puffer_phc.addresses import page_url
+from puffer_phc.errors import BackendError
 from puffer_phc.view.commands import COMMANDS, SPEEDS, Command, command, key_table
 from puffer_phc.view.meshes import unit_meshes
 from puffer_phc.view.own_pages import check_guard, only_own_pages, own_names
@@ -19,7 +18,6 @@ from puffer_phc.view.scene import (
     MARKER_COLOUR,
     MARKER_RADIUS,
     REFERENCE_COLOUR,
-    REFERENCE_OPACITY,
     Focus,
     colours,
     simple_shapes,
@@ -31,6 +29,8 @@ from puffer_phc.view.web_figures import Figures
 
 PICTURES_PER_SECOND = 30.0
 _STATUS_SECONDS = 0.25
+_REFERENCE_OPACITY = 0.5
+"""More than MuJoCo's: against a page's bright sky and floor the same figure is hardly there."""
 _LABEL_HEIGHT = 1.15
 """m over the pelvis."""
 ALL_CLIPS = "all in turn"
@@ -52,25 +52,6 @@ _FOLDERS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("Record", ("recording", "cancel_recording", "progress", "camera", "quit")),
 )
 """Which widgets stand under which heading; the others are keys only."""
-
-
-def check_port(host: str, port: int, prefix: str = "play.") -> None:
-    """Raise ConfigError where ``host`` and ``port`` can't be listened on: viser would silently take another port.
-
-    ``prefix`` begins the names of the options that say so.
-    """
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except socket.gaierror as error:
-        raise ConfigError(f"{prefix}host {host!r} is no address of this machine") from error
-    except (OSError, OverflowError) as error:
-        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
-        reason = (
-            f"is in use; choose another with --{prefix}port" if in_use else f"can't be used: {getattr(error, 'strerror', None) or error}"
-        )
-        raise ConfigError(f"port {port} of {host} {reason}") from error
 
 
 class WebPage:
@@ -99,7 +80,7 @@ class WebPage:
     @property
     def url(self) -> str:
         """Where to point a browser."""
-        return f"http://{self._host}:{self.server.get_port()}"
+        return page_url(self._host, self.server.get_port())
 
     def run(self) -> None:
         """Play and draw until the session is over."""
@@ -138,7 +119,7 @@ class WebPage:
         self._shades = shapes.shades
         self.humanoids = Figures(scene, "/world/humanoids", shapes, colours(count, shapes.shades, settings.colour_shift), None)
         green = torch.tensor(REFERENCE_COLOUR).expand(count, len(shapes.kinds), 3)
-        self._references = Figures(scene, "/world/references", slim(shapes), green, REFERENCE_OPACITY)
+        self._references = Figures(scene, "/world/references", slim(shapes), green, _REFERENCE_OPACITY)
         self._markers = self._build_markers(frame)
         self._labels = [scene.add_label(f"/world/names/{index}", name, anchor="bottom-center") for index, name in enumerate(frame.clips)]
 

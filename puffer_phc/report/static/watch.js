@@ -25,7 +25,7 @@ function make(name, attributes, parent, content) {
 }
 
 function drawPanel(element, panel) {
-  const [width, height, left, top, right, bottom] = [320, 162, 44, 36, 8, 22];
+  const [width, height, left, right, bottom, line] = [320, 162, 44, 8, 22, 12];
   element.replaceChildren();
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": panel.title }, element);
   make("text", { x: 0, y: 12, class: "title" }, svg, panel.title + (panel.unit ? `, ${panel.unit}` : ""));
@@ -36,6 +36,16 @@ function drawPanel(element, panel) {
   if (xs[0] === xs[1]) xs[1] = 1;
   if (ys[0] === ys[1]) ys[1] = ys[0] + 1;
   if (panel.unit === "%") ys[1] = 100;
+  let at = 0, lines = 1;
+  curves.forEach((curve) => {
+    const words = `${curve.label} ${large(curve.y[curve.y.length - 1])}`;
+    const label = make("text", { class: "label", fill: COLOURS[panel.curves.indexOf(curve)] }, svg, words), long = label.getComputedTextLength();
+    if (at && at + long > width) { at = 0; lines += 1; }
+    label.setAttribute("x", at);
+    label.setAttribute("y", 13 + line * lines);
+    at += long + 10;
+  });
+  const top = 24 + line * lines;
   const px = (value) => left + (width - left - right) * (value - xs[0]) / (xs[1] - xs[0]);
   const py = (value) => height - bottom - (height - top - bottom) * (value - ys[0]) / (ys[1] - ys[0]);
   for (const value of ticks(ys[0], ys[1], 4)) {
@@ -43,13 +53,10 @@ function drawPanel(element, panel) {
     make("text", { x: left - 5, y: py(value) + 3, class: "tick end" }, svg, steps(value));
   }
   for (const value of ticks(xs[0], xs[1], 4)) make("text", { x: px(value), y: height - 7, class: "tick middle" }, svg, steps(value));
-  let at = 0;
   curves.forEach((curve) => {
-    const colour = COLOURS[panel.curves.indexOf(curve)], last = curve.y[curve.y.length - 1];
+    const colour = COLOURS[panel.curves.indexOf(curve)];
     if (curve.x.length === 1) make("circle", { cx: px(curve.x[0]), cy: py(curve.y[0]), r: 2.5, fill: colour }, svg);
     else make("polyline", { points: curve.x.map((value, index) => `${px(value).toFixed(1)},${py(curve.y[index]).toFixed(1)}`).join(" "), stroke: colour, class: "curve" }, svg);
-    const label = make("text", { x: at, y: 25, class: "label", fill: colour }, svg, `${curve.label} ${large(last)}`);
-    at += label.getComputedTextLength() + 10;
   });
 }
 
