@@ -20,13 +20,14 @@ import threading
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from puffer_phc.command_line import run_main
+from puffer_phc.commands.watch_process import TAKEN
 from puffer_phc.errors import ConfigError, PhcError
 
 NEWS_SECONDS = 1.5
@@ -49,8 +50,18 @@ class Run(NamedTuple):
 
     processor_seconds: float
     """Of the run and every process that it started."""
+    page_seconds: float
+    """Of the page's process alone, its start included."""
     steps_per_second: float
     """The mean after the first iteration."""
+
+
+CHANGES: Dict[str, Callable[[Run, Run], float]] = {
+    "processor seconds": lambda alone, watched: watched.processor_seconds / alone.processor_seconds - 1.0,
+    "the page's, of the run's own": lambda alone, watched: watched.page_seconds / (watched.processor_seconds - watched.page_seconds),
+    "steps a second": lambda alone, watched: watched.steps_per_second / alone.steps_per_second - 1.0,
+}
+"""Shares of what a run alone takes."""
 
 
 def measure(steps: int, is_watched: bool) -> Run:
@@ -65,8 +76,14 @@ def measure(steps: int, is_watched: bool) -> Run:
             _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise PhcError(f"a run failed: {process.stderr.read().decode(errors='replace').strip() if process.stderr else status}")
-        (metrics,) = Path(folder).glob("*/metrics.jsonl")
-        return Run(usage.ru_utime + usage.ru_stime, steps_per_second(metrics))
+        (run_dir,) = Path(folder).iterdir()
+        return Run(usage.ru_utime + usage.ru_stime, page_seconds(run_dir / "watch.log"), steps_per_second(run_dir / "metrics.jsonl"))
+
+
+def page_seconds(log: Path) -> float:
+    """What the page's process says that it took; 0 where there was none."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return next((float(line[len(TAKEN) :].split()[0]) for line in lines if line.startswith(TAKEN)), 0.0)
 
 
 def steps_per_second(metrics: Path) -> float:
@@ -129,17 +146,18 @@ def run(options: Options, console: Console) -> int:
 def describe(alone: Run, watched: Run) -> str:
     """The two runs of a pair in a line."""
     return (
-        f"processor {alone.processor_seconds:.1f} s alone, {watched.processor_seconds:.1f} s watched; "
+        f"processor {alone.processor_seconds:.1f} s alone, {watched.processor_seconds:.1f} s watched, "
+        f"of which {watched.page_seconds:.2f} s for the page; "
         f"{alone.steps_per_second:,.0f} and {watched.steps_per_second:,.0f} steps/s"
     )
 
 
 def show(pairs: List[Tuple[Run, Run]], console: Console) -> None:
-    """How much more the watched run of each pair took: the median and the range."""
+    """What watching added to each pair's run: the median and the range."""
     table = Table("watched against alone", "median", "lowest", "highest")
-    for index, field in enumerate(Run._fields):
-        changes = [100.0 * (watched[index] / alone[index] - 1.0) for alone, watched in pairs]
-        table.add_row(field.replace("_", " "), *(f"{value:+.2f} %" for value in (statistics.median(changes), min(changes), max(changes))))
+    for name, change in CHANGES.items():
+        found = [100.0 * change(alone, watched) for alone, watched in pairs]
+        table.add_row(name, *(f"{value:+.2f} %" for value in (statistics.median(found), min(found), max(found))))
     console.print(table)
 
 

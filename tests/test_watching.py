@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import json
+import re
 import socket
 import time
 import urllib.error
@@ -15,7 +16,7 @@ from PIL import Image
 from puffer_phc import build
 from puffer_phc.addresses import check_port
 from puffer_phc.commands.watch import Watch
-from puffer_phc.commands.watch_process import Page, Spec
+from puffer_phc.commands.watch_process import TAKEN, Page, Spec
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
@@ -235,6 +236,8 @@ def test_a_run_that_is_watched_says_where_and_keeps_its_clips(tmp_path, monkeypa
     words += ["--train.data_dir", "runs", "--train.eval_video", "True", "--video.width", "64", "--video.height", "48"]
     assert main([*words, "--train.watch", "--train.watch_port", str(port)]) == 0
     assert f"watch at http://127.0.0.1:{port}" in capsys.readouterr().out
+    (log,) = tmp_path.glob("runs/*/watch.log")
+    assert float(re.search(rf"{TAKEN} ([\d.]+) s$", log.read_text()).group(1)) > 0.0
     (table,) = tmp_path.glob("runs/*/clips.tsv")
     assert len(table.read_text().splitlines()) == 16
     films = list(tmp_path.glob("runs/*/videos/*.gif"))

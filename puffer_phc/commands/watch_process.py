@@ -17,6 +17,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 SHARE = 0.03
 """Of one processor core, for attempts: they come as often as this allows."""
 
+TAKEN = "processor time:"
+"""Begins the last line that the process says."""
+
 _GLANCE_SECONDS = 0.5
 _SHOWN_SECONDS = 20.0
 """Of an attempt at most: its end, where failures are."""
@@ -226,6 +229,7 @@ def serve(spec: Spec) -> None:
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     _play(spec, page, ended)
     server.close()
+    sys.stdout.write(f"{TAKEN} {time.process_time():.2f} s\n")
 
 
 def _play(spec: Spec, page: Page, ended: threading.Event) -> None:
