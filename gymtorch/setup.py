@@ -1,4 +1,4 @@
-"""Builds gymtorch against the torch that is installed: ``pip install --no-build-isolation ./gymtorch``."""
+"""Builds gymtorch against the torch that is installed: ``pip install --no-build-isolation ./gymtorch``, where setuptools and wheel are."""
 
 import sys
 

@@ -117,7 +117,8 @@ def backends(machine: Machine) -> List[Finding]:
             "gymtorch",
             machine.version("gymtorch"),
             "Isaac Gym's memory as tensors without its own compilation at every first start",
-            "pip install --no-build-isolation ./gymtorch (a C++ compiler; for a debugger: CFLAGS='-O0 -g' before it)",
+            "pip install setuptools wheel && pip install --no-build-isolation ./gymtorch "
+            "(a C++ compiler; for a debugger: CFLAGS='-O0 -g' before the second)",
         ),
     ]
 

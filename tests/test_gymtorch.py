@@ -182,6 +182,37 @@ def test_types_that_isaac_gym_has_not(gymtorch, dtype):
         gymtorch.unwrap(torch.zeros(2, dtype=dtype))
 
 
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"address": -4}, ValueError, "address -4"),
+        ({"address": 2**64}, ValueError, "is none"),
+        ({"address": 1.5}, TypeError, "float"),
+        ({"offset": 2**62}, ValueError, "is none"),
+        ({"offset": 0.5}, TypeError, "float"),
+        ({"shape": (1.5,)}, TypeError, "float"),
+        ({"shape": (2**70,)}, ValueError, "beyond any memory"),
+        ({"strides": (2**70,)}, ValueError, "beyond any memory"),
+        ({"dtype": "float32"}, TypeError, "Isaac Gym has no float32"),
+        ({"dtype": None}, TypeError, "Isaac Gym has no None"),
+        ({"device": "bogus"}, ValueError, "not on 'bogus'"),
+        ({"device": "cuda:0"}, ValueError, "cuda:0"),
+        ({"device": "cuda"}, ValueError, "cuda"),
+    ],
+)
+def test_arguments_that_are_none_are_named_in_a_line(gymtorch, changes, error, message):
+    words = {"address": numbers(4).ctypes.data, "shape": (1,), "dtype": torch.float32, **changes}
+    with pytest.raises(error, match=message) as raised:
+        gymtorch.wrap(**words)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("thing", [None, np.zeros(3, dtype=np.float32), [1.0]])
+def test_what_is_no_tensor_is_not_unwrapped(gymtorch, thing):
+    with pytest.raises(TypeError, match=f"not {type(thing).__name__}"):
+        gymtorch.unwrap(thing)
+
+
 def test_tensors_without_an_address_to_give(gymtorch):
     given_up = torch.zeros(5)
     given_up.untyped_storage().resize_(0)

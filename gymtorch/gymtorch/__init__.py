@@ -11,6 +11,7 @@ caller keeps the tensor alive as long as the description is used; a tensor whose
 """
 
 import math
+from operator import index
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -24,6 +25,8 @@ CODES = {torch.float32: 1, torch.int32: 2, torch.int64: 3, torch.uint8: 4, torch
 """Isaac Gym's TensorDataType by torch's: its uint32 and uint64 are read as int32 and int64, and it has no bool."""
 
 MAX_DIMENSIONS = 8
+
+_MAX_COUNT, _MAX_ADDRESS = 2**63 - 1, 2**64 - 1
 
 
 class Memory(NamedTuple):
@@ -48,18 +51,15 @@ def wrap(
     """The tensor of ``shape`` at ``address``, which shares the memory there and keeps ``owner`` alive.
 
     ``strides`` and ``offset`` count elements; without ``strides`` rows follow each other. Raises ValueError for memory that is not there
-    or on another device, and for layouts that are none; TypeError for a data type that Isaac Gym has not.
+    or on another device, and for layouts that are none; TypeError for a data type that Isaac Gym has not, and for counts that are no
+    whole numbers.
     """
-    place = torch.device(device)
-    if place.type not in ("cpu", "cuda"):
-        raise ValueError(f"memory can be on cpu or cuda, not on '{place}'")
-    if offset < 0:
-        raise ValueError(f"an offset must not be negative, but is {offset}")
-    ordinal = -1 if place.type == "cpu" else _ordinal(place)
-    sizes = [int(size) for size in shape]
-    steps = _row_major(sizes) if strides is None else [int(stride) for stride in strides]
-    start = address + offset * dtype.itemsize if address else 0
-    return from_dlpack(_memory.lend(start, sizes, steps, dtype_code(dtype), ordinal, owner))
+    code, ordinal = dtype_code(dtype), _device_ordinal(device)
+    sizes = [index(size) for size in shape]
+    steps = _row_major(sizes) if strides is None else [index(stride) for stride in strides]
+    if any(abs(count) > _MAX_COUNT for count in (*sizes, *steps)):
+        raise ValueError(f"the shape {tuple(sizes)} with strides {tuple(steps)} reaches beyond any memory")
+    return from_dlpack(_memory.lend(_start(address, offset, dtype), sizes, steps, code, ordinal, owner))
 
 
 def unwrap(tensor: torch.Tensor) -> Memory:
@@ -68,6 +68,8 @@ def unwrap(tensor: torch.Tensor) -> Memory:
     Raises ValueError for a tensor that is not contiguous, has no memory (any more), or is neither on the host nor on a CUDA device;
     TypeError for a data type that Isaac Gym has not.
     """
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"only torch's tensors can be unwrapped, not {type(tensor).__name__}")
     dtype_code(tensor.dtype)
     if tensor.layout is not torch.strided or tensor.device.type not in ("cpu", "cuda"):
         raise ValueError(f"a {tensor.layout} tensor on '{tensor.device}' has no address to give")
@@ -125,6 +127,29 @@ def dtype_code(dtype: torch.dtype) -> int:
 def create_context(device: Union[str, torch.device] = "cuda:0") -> None:
     """Have torch begin its work on ``device``, before another library does."""
     torch.zeros(1, device=device)
+
+
+def _start(address: int, offset: int, dtype: torch.dtype) -> int:
+    """The address of the first element."""
+    if index(offset) < 0:
+        raise ValueError(f"an offset must not be negative, but is {offset}")
+    start = index(address) + offset * dtype.itemsize if address else 0
+    if not 0 <= start <= _MAX_ADDRESS:
+        raise ValueError(f"the address {address} with an offset of {offset} elements is none")
+    return start
+
+
+def _device_ordinal(device: Union[str, torch.device]) -> int:
+    """−1 for the host, else the CUDA ordinal. Raises ValueError for a device that can't hold the memory or is not here."""
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"memory can be on cpu or cuda, not on '{device}'") from error
+    if place.type not in ("cpu", "cuda"):
+        raise ValueError(f"memory can be on cpu or cuda, not on '{place}'")
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"the memory can't be on '{place}': torch finds no CUDA device here")
+    return -1 if place.type == "cpu" else _ordinal(place)
 
 
 def _dtype(code: int) -> torch.dtype:

@@ -88,6 +88,6 @@ def import_bridge() -> TensorBridge:
     except Exception as error:
         raise BackendError(
             f"backend 'isaac_gym' needs gymtorch, and Isaac Gym's own can't be built here ({error}); "
-            "run in the repository: pip install --no-build-isolation ./gymtorch"
+            "run in the repository: pip install setuptools wheel && pip install --no-build-isolation ./gymtorch"
         ) from error
     return TensorBridge(own.wrap_tensor, own.unwrap_tensor)
