@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from puffer_phc import build
 from puffer_phc.command_line import run_main
-from puffer_phc.commands.session import settle
+from puffer_phc.commands.session import settled
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.learn.distributed import World
@@ -91,16 +91,15 @@ class Timer(SilentReporter):
 
 def measure(options: Options) -> Optional[Row]:
     """Figures of one run in the first process, None in the others."""
-    config, device, world, _ = settle(Config(env=options.env, policy=options.policy, train=options.train))
-    batch = (config.train.batch_size or 1) * world.size
-    total = batch * (WARM_UP_ITERATIONS + options.iterations + PROFILED_ITERATIONS + 1)
-    config = replace(config, train=replace(config.train, total_timesteps=total, eval_interval=0, checkpoint_interval=0))
-    timer = Timer(device, options.iterations)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(config, device, world, Path(folder), timer)
-        trainer.fit()
-        trainer.env.close()
-    world.close()
+    with settled(Config(env=options.env, policy=options.policy, train=options.train)) as (config, device, world, _):
+        batch = (config.train.batch_size or 1) * world.size
+        total = batch * (WARM_UP_ITERATIONS + options.iterations + PROFILED_ITERATIONS + 1)
+        config = replace(config, train=replace(config.train, total_timesteps=total, eval_interval=0, checkpoint_interval=0))
+        timer = Timer(device, options.iterations)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = make_trainer(config, device, world, Path(folder), timer)
+            trainer.fit()
+            trainer.env.close()
     if not world.is_main:
         return None
     seconds = timer.seconds_per_iteration()

@@ -16,7 +16,9 @@ import torch.multiprocessing as multiprocessing
 from synthetic_motion import swaying_clip
 
 from puffer_phc import build
+from puffer_phc.commands.session import settled
 from puffer_phc.config import Config
+from puffer_phc.errors import ConfigError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.rollout import Deterministic
@@ -162,6 +164,22 @@ def reduce_worker(rank: int, port: int, folder: Path) -> None:
     world.close()
 
 
+def failing_worker(rank: int, port: int, folder: Path) -> None:
+    """The second process fails where the first waits for its part of a sum."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    started, failure = time.monotonic(), "none"
+    try:
+        with settled(make_config(World(size=2), folder)) as session:
+            session.world.gather(rank)
+            if rank == 1:
+                raise ConfigError("one process alone found something wrong")
+            session.world.sum_(torch.ones(2))
+    except Exception as error:
+        failure = type(error).__name__
+    left = {"failure": failure, "seconds": time.monotonic() - started, "is_member": torch.distributed.is_initialized()}
+    torch.save({**left, "threads": thread_names()}, folder / f"failing{rank}.pt")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -181,6 +199,15 @@ def test_sums_means_moments_and_gathering(tmp_path: Path) -> None:
         assert result["mean"].tolist() == [0.5, 4.0]
         assert result["gathered"] == ["from 0", "from 1"]
         assert result["is_main"] is (rank == 0)
+
+
+def test_an_error_ends_the_membership_and_the_others_wait_no_longer(tmp_path: Path) -> None:
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40)])
+    waiting, failing = two_processes(failing_worker, tmp_path, "failing")
+    assert failing["failure"] == "ConfigError" and waiting["failure"] not in ("none", "ConfigError")
+    for result in (waiting, failing):
+        assert not result["is_member"] and result["seconds"] < 60
+        assert [name for name in result["threads"] if "gloo" in name or "tcpstore" in name] == []
 
 
 def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Path) -> None:

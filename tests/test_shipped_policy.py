@@ -25,5 +25,6 @@ def test_it_walks(tmp_path):
     walk = [clip for clip in load_motion_file(resource_root() / "sample_data" / "deepmimic.npz") if clip.name == "walk"]
     save_motion_file(tmp_path / "walk.npz", walk)
     arguments = parse_options(["--mode", "eval", "-m", str(tmp_path / "walk.npz"), "--env.backend", "mujoco_cpu", "--train.device", "cpu"])
-    result, *_ = evaluated(open_session(arguments), arguments)
+    with open_session(arguments) as session:
+        result, *_ = evaluated(session, arguments)
     assert bool(result.strict_success.all())

@@ -29,20 +29,19 @@ def evaluate(arguments: Parsed) -> int:
     """Evaluate a checkpoint on every clip; writes the summary, the table by motion and a page about both to ``--output``."""
     path = needed_checkpoint(arguments)
     check_writable(arguments.output)
-    session = open_session(arguments)
-    compared = read_compared(session.config)
-    result, motions, policy = evaluated(session, arguments)
-    if session.world.is_main:
-        Console().print(summary_table(result))
-        files = write_results(result, arguments.output)
-        for file in files:
-            say(f"wrote {file}")
-    if session.config.eval.report:
-        other = second_result(session.config, compared, motions, session.world)
+    with open_session(arguments) as session:
+        compared = read_compared(session.config)
+        result, motions, policy = evaluated(session, arguments)
         if session.world.is_main:
-            traces = worst_traces(session.config, motions, policy, result, session.config.eval.report_clips)
-            say(f"wrote {write_report(files.report, session.config, path, result, traces, other)}")
-    session.world.close()
+            Console().print(summary_table(result))
+            files = write_results(result, arguments.output)
+            for file in files:
+                say(f"wrote {file}")
+        if session.config.eval.report:
+            other = second_result(session.config, compared, motions, session.world)
+            if session.world.is_main:
+                traces = worst_traces(session.config, motions, policy, result, session.config.eval.report_clips)
+                say(f"wrote {write_report(files.report, session.config, path, result, traces, other)}")
     return 0
 
 

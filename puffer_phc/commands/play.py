@@ -35,12 +35,12 @@ def play(arguments: Parsed) -> int:
     """Show a checkpoint's policy moving: in a window, on a web page, in a video. Files go to ``--output``."""
     path, output = needed_checkpoint(arguments), arguments.output
     check_writable(output)
-    config, device, _world, checkpoint = open_session(arguments)
-    viewer, reason = choose_viewer(config.play.viewer)
-    motions = build.load_motions(config, device)
-    if reason:
-        _logger.info("%s", reason)
-    return _FRONT_ENDS[viewer](config, lambda: make_play_session(config, motions, path, output, viewer, checkpoint), output)
+    with open_session(arguments) as (config, device, _world, checkpoint):
+        viewer, reason = choose_viewer(config.play.viewer)
+        motions = build.load_motions(config, device)
+        if reason:
+            _logger.info("%s", reason)
+        return _FRONT_ENDS[viewer](config, lambda: make_play_session(config, motions, path, output, viewer, checkpoint), output)
 
 
 def make_play_session(

@@ -225,8 +225,8 @@ def evaluate_set(words: List[str], folder: Path, role: str) -> Results:
     """The published figures of one set, evaluated by the command line ``words`` of scripts/train.py; tables go to ``folder``."""
     arguments = parse_options(words)
     make_folder(folder)
-    session = open_session(arguments)
-    result = evaluated(session, arguments).result
-    write_results(result, folder)
-    device = torch.cuda.get_device_name(session.device) if session.device.type == "cuda" else f"CPU ({platform.machine()})"
-    return {role: evaluation_figures(result), "backend": session.config.env.backend, "device": device}
+    with open_session(arguments) as session:
+        result = evaluated(session, arguments).result
+        write_results(result, folder)
+        device = torch.cuda.get_device_name(session.device) if session.device.type == "cuda" else f"CPU ({platform.machine()})"
+        return {role: evaluation_figures(result), "backend": session.config.env.backend, "device": device}

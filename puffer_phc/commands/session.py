@@ -1,8 +1,9 @@
 """What the modes have in common: the device, the other processes, the options settled, a checkpoint's policy and how it does."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import ContextManager, Iterator, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -21,7 +22,7 @@ from puffer_phc.resolve import choose_device, resolve
 
 
 class Session(NamedTuple):
-    """What train and eval have in common."""
+    """What every mode but a sweep begins with."""
 
     config: Config
     """Resolved."""
@@ -30,22 +31,26 @@ class Session(NamedTuple):
     checkpoint: Optional[Checkpoint]
 
 
-def open_session(arguments: Parsed) -> Session:
-    """Choose the device and settle automatic values, before anything expensive."""
-    return settle(arguments.sections(), arguments.checkpoint)
+def open_session(arguments: Parsed) -> ContextManager[Session]:
+    """The session that a command line asks for, with automatic values settled before anything expensive."""
+    return settled(arguments.sections(), arguments.checkpoint)
 
 
-def settle(options: Config, checkpoint: Optional[Checkpoint] = None) -> Session:
-    """Join the other processes, if there are any, each on a device of its own, and settle the automatic values of ``options``."""
+@contextlib.contextmanager
+def settled(options: Config, checkpoint: Optional[Checkpoint] = None) -> Iterator[Session]:
+    """A session with the automatic values of ``options`` settled.
+
+    In it, this process is one of all that there are, each on a device of its own; they part where it ends, by an error too.
+    """
     device = choose_device(options)
-    world = World.from_environment(device.type)
-    if device.type == "cuda" and world.size > 1:
-        device = torch.device("cuda", world.local_rank)
-    config = resolve(options, device)
-    if config.train.deterministic:
-        be_deterministic()
-    set_products(config.train.precision)
-    return Session(with_equal_limits(config, world), device, world, checkpoint)
+    with World.from_environment(device.type) as world:
+        if device.type == "cuda" and world.size > 1:
+            device = torch.device("cuda", world.local_rank)
+        config = resolve(options, device)
+        if config.train.deterministic:
+            be_deterministic()
+        set_products(config.train.precision)
+        yield Session(with_equal_limits(config, world), device, world, checkpoint)
 
 
 def with_equal_limits(config: Config, world: World) -> Config:

@@ -39,7 +39,12 @@ def train(arguments: Parsed) -> int:
         require(package)
     if arguments.train.watch:
         check_port(arguments.train.watch_host, arguments.train.watch_port, "train.watch_")
-    session = open_session(arguments)
+    with open_session(arguments) as session:
+        return run(session, arguments)
+
+
+def run(session: Session, arguments: Parsed) -> int:
+    """Train in ``session``, from the beginning or where a run stopped; returns the exit code."""
     motions = build.load_motions(session.config, session.device, session.world)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
@@ -63,7 +68,6 @@ def train(arguments: Parsed) -> int:
             done = trainer.fit()
     if session.world.is_main:
         say_how_to_go_on(trainer, run_dir, done)
-    session.world.close()
     if done:
         return 0
     return TERMINATED if signal.SIGTERM in signals else INTERRUPTED

@@ -3,7 +3,8 @@
 import importlib
 import os
 from datetime import timedelta
-from typing import List, TypeVar
+from types import TracebackType
+from typing import List, Optional, Type, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,10 @@ T = TypeVar("T")
 
 
 class World:
-    """This process's place among all, and the sums they share. With one process every method returns what it was given."""
+    """This process's place among all, and the sums they share. With one process every method returns what it was given.
+
+    A context that leaves the group at its end: in order, or at once where an error ends it.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, device_type: str = "cpu") -> None:
         self.rank = rank
@@ -84,7 +88,25 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group; NCCL waits until all do."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    def abandon(self) -> None:
+        """Leave the group at once: the others, who may be in the middle of a sum that needs this process, get an error."""
+        if self.size == 1 or not dist.is_initialized():
+            return
+        if self._device.type == "cpu":
+            dist.destroy_process_group()  # gloo waits for nobody
+        elif hasattr(dist.distributed_c10d, "_abort_process_group"):
+            dist.distributed_c10d._abort_process_group()  # what torch else does at the interpreter's end; older versions only there
