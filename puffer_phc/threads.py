@@ -1,7 +1,7 @@
 """How many threads torch's own arithmetic takes."""
 
 import contextlib
-from typing import Iterator
+from typing import ContextManager, Iterator
 
 import torch
 
@@ -15,3 +15,8 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread_on(device: torch.device) -> ContextManager[None]:
+    """``one_thread`` where ``device`` is the CPU, whose cores an engine may have; a GPU's arithmetic takes no threads."""
+    return one_thread() if device.type == "cpu" else contextlib.nullcontext()

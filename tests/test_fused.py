@@ -8,6 +8,7 @@ import torch
 from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_library
 from variants import make_trainer, small_config
+from waiting import looking_costs
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.fused import Fused
@@ -68,9 +69,8 @@ def test_what_a_discriminator_sees_is_compiled_for_fewer_shapes_than_torch_keeps
     config = small_config(tmp_path, "AMP", 5, precision=precision)
     config = replace(config, discriminator=replace(config.discriminator, batch_size=11, replay_size=42, replay_rate=0.07))
     trainer = make_trainer(tmp_path, config)
-    trainer.env.env.waits_are_free = False
-    trainer.env.compile()
-    with torch._dynamo.config.patch(recompile_limit=6):
+    with looking_costs(), torch._dynamo.config.patch(recompile_limit=6):
+        trainer.env.compile()
         for _ in range(3):
             trainer.collect()
             trainer.update(trainer.advantages())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_library
-from waiting import NothingWaits
+from waiting import NothingWaits, looking_costs
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.imitation import ImitationEnv
@@ -308,7 +308,6 @@ def test_device_path_never_waits_and_equals_the_cpu_path(motions, num_frames):
     config = replace(CONFIG, num_future_frames=num_frames)
     env, device_env = (make_env(motions, config, num_envs=5, seed=9) for _ in range(2))
     nothing_waits = NothingWaits()
-    device_env.waits_are_free = False
     for name in ("step", "set_state"):
         setattr(device_env.simulator, name, nothing_waits.allowing(getattr(device_env.simulator, name)))
     for step in range(25):
@@ -316,7 +315,7 @@ def test_device_path_never_waits_and_equals_the_cpu_path(motions, num_frames):
             for each in (env, device_env):
                 each.simulator.disturbance[step % 5] = 0.7
         expected = follow(env)
-        with nothing_waits:
+        with looking_costs(), nothing_waits:
             result = follow(device_env)
         states = [(*each.reference.body, *each.next_reference.body, each.times, each.lift, each.diverged) for each in (env, device_env)]
         for one, other in zip((*expected, *states[0]), (*result, *states[1])):

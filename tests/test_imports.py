@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "puffer_phc"
 
-FOUNDATION = ("addresses", "rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter", "threads")
+FOUNDATION = ("addresses", "rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter", "threads", "looking")
 SETTLING = ("option_words", "options", "resolve", "build", "command_line")
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),

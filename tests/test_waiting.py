@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict
+from types import ModuleType, SimpleNamespace
+from typing import Any, Callable, Dict, Iterator
 
 import pytest
 import torch
 from variants import VARIANTS, make_trainer, small_config
-from waiting import NothingWaits, WaitedError
+from waiting import NothingWaits, WaitedError, looking_costs
 
+from puffer_phc.env import imitation
+from puffer_phc.learn import rollout
 from puffer_phc.learn.trainer import Trainer
 
 ROWS = torch.arange(6.0)
@@ -75,12 +78,17 @@ def test_backward_passes_are_watched() -> None:
         Asks.apply(x).sum().backward()
 
 
-def as_on_a_gpu(trainer: Trainer, nothing_waits: NothingWaits) -> None:
-    """Have ``trainer`` work on all rows, as where choosing some would mean waiting; its engine, on the CPU, may do as it likes."""
-    env = trainer.env.env
-    env.waits_are_free = trainer.collector.waits_are_free = False
+@pytest.fixture
+def gpu_way() -> Iterator[None]:
+    with looking_costs():
+        yield
+
+
+def free_engine(trainer: Trainer, nothing_waits: NothingWaits) -> None:
+    """Let the engine of ``trainer``, on the CPU, do as it likes."""
+    simulator = trainer.env.env.simulator
     for name in ("step", "set_state"):
-        setattr(env.simulator, name, nothing_waits.allowing(getattr(env.simulator, name)))
+        setattr(simulator, name, nothing_waits.allowing(getattr(simulator, name)))
 
 
 def iterate(trainer: Trainer) -> None:
@@ -89,6 +97,7 @@ def iterate(trainer: Trainer) -> None:
     trainer.take_in()
 
 
+@pytest.mark.usefixtures("gpu_way")
 @pytest.mark.parametrize("motions", [{}, {"max_resident_frames": 61}, {"physics_rate": 100.0}], ids=["whole", "limited", "between frames"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_neither_rollout_nor_update_waits_for_the_device(tmp_path: Path, variant: str, motions: Dict[str, Any]) -> None:
@@ -96,7 +105,7 @@ def test_neither_rollout_nor_update_waits_for_the_device(tmp_path: Path, variant
     config = small_config(tmp_path, variant, 9)
     trainer = make_trainer(tmp_path, replace(config, env=replace(config.env, **motions)))
     nothing_waits = NothingWaits()
-    as_on_a_gpu(trainer, nothing_waits)
+    free_engine(trainer, nothing_waits)
     iterate(trainer)
     num_done = 0
     for _ in range(2):
@@ -107,14 +116,15 @@ def test_neither_rollout_nor_update_waits_for_the_device(tmp_path: Path, variant
     trainer.env.close()
 
 
-@pytest.mark.parametrize("part", ["env", "collector"])
-def test_the_way_of_a_cpu_is_noticed(tmp_path: Path, part: str) -> None:
+@pytest.mark.usefixtures("gpu_way")
+@pytest.mark.parametrize("module", [imitation, rollout])
+def test_the_way_of_a_cpu_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
     pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
     trainer = make_trainer(tmp_path, small_config(tmp_path, "PHCPolicy", 9))
     nothing_waits = NothingWaits()
-    as_on_a_gpu(trainer, nothing_waits)
-    owner = trainer.env.env if part == "env" else trainer.collector
-    owner.waits_are_free = True
+    free_engine(trainer, nothing_waits)
+    cpu_way = SimpleNamespace(finds_none=lambda mask: not bool(mask.any()), rows_where=lambda mask: mask.nonzero().squeeze(1))
+    monkeypatch.setattr(module, "looking", cpu_way)
     with nothing_waits, pytest.raises(WaitedError):
         trainer.collect()
     trainer.env.close()

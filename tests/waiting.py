@@ -6,10 +6,13 @@ over numbers of its own. A CPU does all of it without a word, so that such a lin
 
 import contextlib
 from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
+from unittest import mock
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from puffer_phc import looking
 
 ASKS_FOR_CONTENTS = frozenset(
     {
@@ -25,6 +28,13 @@ BRINGS_FROM_HOST = frozenset({"lift_fresh", "lift_fresh_copy"})
 
 LEAVES_TORCH = frozenset({"cpu", "numpy", "tolist", "__array__", "__dlpack__", "from_numpy", "as_tensor", "asarray", "frombuffer"})
 """Functions that ATen does not hear of on a CPU, or of which nobody can say there whether they would copy."""
+
+
+@contextlib.contextmanager
+def looking_costs() -> Iterator[None]:
+    """A time in which the program takes a GPU's way, on which it works on all rows instead of looking which ones need it."""
+    with mock.patch.object(looking, "is_free", lambda device: False):
+        yield
 
 
 class WaitedError(AssertionError):

@@ -1,10 +1,11 @@
 """The environment: N humanoids that imitate clips in one simulator, stepped together, everything on the simulator's device."""
 
-from typing import Any, Callable, Dict, Generic, NamedTuple, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, Generic, NamedTuple, Optional, TypeVar
 
 import torch
 from torch import Tensor
 
+from puffer_phc import looking
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.fused import Fused
@@ -14,6 +15,7 @@ from puffer_phc.env.style import StyleObserver
 from puffer_phc.env.terminations import GRACE_STEPS, is_finite, is_lost, tracking_error
 from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
+from puffer_phc.looking import Rows
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import Sampler
 from puffer_phc.sim.simulator import Simulator
@@ -21,9 +23,6 @@ from puffer_phc.state import BodyState, Pose, Reference
 
 AnySampler = TypeVar("AnySampler", bound=Sampler)
 """Training knows more of its sampler than the environment needs."""
-
-_Rows = Union[slice, Tensor]
-"""Which rows to work on: all of them on a GPU, where choosing would mean waiting; the indices that matter on a CPU."""
 
 
 class StepResult(NamedTuple):
@@ -82,8 +81,6 @@ class ImitationEnv(Generic[AnySampler]):
         self._target, self._observe, self._verdict = self._actions.target, observation, verdict
         self._observe_restarts = observation
         self._reference_at = motions.look_up_every(self.control_dt)
-        self.waits_are_free = self.device.type == "cpu"
-        """Whether the host may look at tensors, to work on no more rows than need it; else all rows are worked on, to the same end."""
         self._allocate()
         self.reset()
 
@@ -122,10 +119,11 @@ class ImitationEnv(Generic[AnySampler]):
         Where only the rows that restart are worked on, their number differs from step to step, and what looks at them stays as it is.
         """
         self._target, self._observe, self._verdict = Fused(self._actions.target), Fused(observation), Fused(verdict)
-        if not self.waits_are_free:
+        restarts_all_rows = not looking.is_free(self.device)
+        if restarts_all_rows:
             self._observe_restarts = self._observe
         if self.style is not None:
-            self.style.compile(for_all_rows=not self.waits_are_free)
+            self.style.compile(for_all_rows=restarts_all_rows)
 
     @torch.no_grad()
     def reset(self) -> Tensor:
@@ -160,7 +158,7 @@ class ImitationEnv(Generic[AnySampler]):
         done = self.result.terminated | self.result.truncated
         self.sampler.record(done, self.result.terminated, self.clip_ids, self.times)
         drawn = self.sampler.draw()
-        if self.waits_are_free and not bool(done.any()):
+        if looking.finds_none(done):
             self._go_on()
         else:
             self._restart(done, *drawn)
@@ -220,7 +218,7 @@ class ImitationEnv(Generic[AnySampler]):
 
     def _restart(self, done: Tensor, clip_ids: Tensor, start_times: Tensor) -> None:
         """Begin the episodes (clip, start) in rows ``done`` (N,); observe the new states of all rows and the old ones of these."""
-        rows = done.nonzero().squeeze(1) if self.waits_are_free else slice(None)
+        rows = looking.rows_where(done)
         left_body = _map_body(self.simulator.body, lambda part: part[rows].clone())
         left_future = self._ahead(self.clip_ids[rows], self.times[rows])
         self._place(done, rows, clip_ids, start_times)
@@ -231,7 +229,7 @@ class ImitationEnv(Generic[AnySampler]):
         self.result.final_observation.copy_(now)
         self.result.final_observation[rows] = torch.where(done[rows].unsqueeze(-1), left, now[rows])
 
-    def _place(self, done: Tensor, rows: _Rows, clip_ids: Tensor, start_times: Tensor) -> None:
+    def _place(self, done: Tensor, rows: Rows, clip_ids: Tensor, start_times: Tensor) -> None:
         """Put the humanoids of ``done`` rows on the reference, lifted out of the floor."""
         torch.where(done, clip_ids, self.clip_ids, out=self.clip_ids)
         torch.where(done, start_times, self.start_times, out=self.start_times)
@@ -318,7 +316,7 @@ def _join(first: BodyState, second: BodyState) -> BodyState:
     return BodyState(*(torch.cat(parts) for parts in zip(first, second)))
 
 
-def _write(target: Reference, source: Reference, rows: _Rows = slice(None)) -> None:
+def _write(target: Reference, source: Reference, rows: Rows = slice(None)) -> None:
     """Copy ``source`` into ``rows`` of the tensors of ``target``."""
     for old, new in zip((*target.body, *target[1:]), (*source.body, *source[1:])):
         old[rows] = new

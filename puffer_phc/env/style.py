@@ -7,7 +7,7 @@ observer is given to the environment, which shows it every state before rows are
 - ADD (Zhang et al. 2025, arXiv 2505.04961): the difference between the body and its own reference, against no difference at all.
 """
 
-from typing import Dict, Protocol, Union
+from typing import Dict, Protocol
 
 import torch
 from torch import Tensor
@@ -15,14 +15,13 @@ from torch import Tensor
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.observations import AMP_SIZE, DIFFERENCE_SIZE, amp_observation, tracking_difference
 from puffer_phc.humanoid.skeleton import KEY_BODIES, body_ids
+from puffer_phc.looking import Rows
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.sim.simulator import Simulator
 from puffer_phc.state import Pose, Reference
 
 NOT_A_MOTION = 10.0
 """What is seen of a diverged row, in every column: as far from real motion as normalisers let numbers be."""
-
-_Rows = Union[slice, Tensor]
 
 
 class StyleObserver(Protocol):
@@ -33,7 +32,7 @@ class StyleObserver(Protocol):
     is_difference: bool
     """Whether zeros are the best that can be seen."""
 
-    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator) -> None:
+    def begin(self, done: Tensor, rows: Rows, simulator: Simulator) -> None:
         """Episodes have begun in rows ``done`` (N,), all among ``rows``."""
         ...
 
@@ -78,7 +77,7 @@ class AmpObserver:
         """(N, F) of the state to act on next: in rows whose episode ended, the first of the new one."""
         self._features, self._features_of_reference = amp_observation, amp_observation
 
-    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator) -> None:
+    def begin(self, done: Tensor, rows: Rows, simulator: Simulator) -> None:
         """See the states that ``done`` rows were put in."""
         self.present[rows] = torch.where(done[rows].unsqueeze(-1), self._seen(simulator)[rows], self.present[rows])
 
@@ -130,7 +129,7 @@ class DifferenceObserver:
         self.observation = torch.zeros(num_envs, DIFFERENCE_SIZE, device=device)
         self._difference = tracking_difference
 
-    def begin(self, done: Tensor, rows: _Rows, simulator: Simulator) -> None:
+    def begin(self, done: Tensor, rows: Rows, simulator: Simulator) -> None:
         """Nothing is remembered of what was before."""
 
     def observe(self, simulator: Simulator, reference: Reference, diverged: Tensor) -> None:

@@ -6,12 +6,13 @@ from typing import Callable, Iterator, Optional, Protocol
 import torch
 from torch import Tensor
 
+from puffer_phc import looking
 from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
 from puffer_phc.learn.seen import SeenSteps
 from puffer_phc.randomness import EnvRandom
-from puffer_phc.threads import one_thread
+from puffer_phc.threads import one_thread_on
 
 
 def autocast(precision: str, device: torch.device) -> "torch.autocast":
@@ -130,8 +131,6 @@ class Collector:
         self._bootstrap = torch.zeros(num_envs, device=device)
         self.memory = policy.no_memory(num_envs)
         """(N, W) what the policy remembers of each row's episode so far."""
-        self.waits_are_free = device.type == "cpu"
-        """Whether the host may look at tensors, to work on no more rows than need it; else all rows are worked on, to the same end."""
         self._decide: Callable[[], None] = self._sample_actions
         self._conclude: Callable[[], None] = self._close_episodes
         if device.type == "cuda":
@@ -141,7 +140,7 @@ class Collector:
     @torch.no_grad()
     def collect(self, reward_scale: float) -> None:
         """Fill the rollout; rewards are multiplied by ``reward_scale``."""
-        with one_thread() if self.waits_are_free else contextlib.nullcontext():  # the engine has the cores
+        with one_thread_on(self._device):
             self._collect(reward_scale)
 
     def forget(self, rows: Tensor) -> None:
@@ -181,7 +180,7 @@ class Collector:
     def _close_episodes(self) -> None:
         """Value the final observations of truncated episodes, then forget what belongs to episodes that ended."""
         truncated = self.env.truncations
-        if self.waits_are_free and not bool(truncated.any()):
+        if looking.finds_none(truncated):
             self._bootstrap.zero_()
         else:
             with autocast(self._precision, self._device):

@@ -3,15 +3,15 @@
 Shape letters as in ``env.style``: F numbers of a control step, K steps that are judged together, S = K · F; M rows.
 """
 
-import contextlib
 from typing import Optional
 
 import torch
 from torch import Tensor
 
+from puffer_phc import looking
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.style import NOT_A_MOTION, AmpObserver, StyleObserver
-from puffer_phc.threads import one_thread
+from puffer_phc.threads import one_thread_on
 
 
 class SeenSteps:
@@ -77,7 +77,7 @@ class SeenWindows(SeenSteps):
     @torch.no_grad()
     def windows(self, rows: Tensor) -> Tensor:
         """(M, S) what is seen of ``rows`` (M,) of the T · N in time order. Torch compiles anew for calls under autocast."""
-        with one_thread() if self._env.waits_are_free else contextlib.nullcontext():
+        with one_thread_on(rows.device):
             num_envs = self.steps.shape[1]
             at = rows // num_envs, rows % num_envs
             newest = self.steps[at]
@@ -92,7 +92,7 @@ class SeenWindows(SeenSteps):
         times = self._starts[t, envs].unsqueeze(1) - before_start * self.observer.control_dt
         clip_ids = self._clips[t, envs].unsqueeze(1).expand_as(before_start).flatten()
         is_past = before_start.flatten() > 0
-        rows = is_past.nonzero().squeeze(1) if self._env.waits_are_free else slice(None)
+        rows = looking.rows_where(is_past)
         past = self.observer.reference(clip_ids[rows], times.flatten()[rows])
         seen[rows] = torch.where(is_past[rows].unsqueeze(-1), past, seen[rows])
         return seen.unflatten(0, before_start.shape)
