@@ -62,7 +62,7 @@ class Troubled:
         sampler.change_residents()
         observer = AmpObserver(self.motions, NUM_ENVS, control_dt, num_steps)
         self.env = ImitationEnv(KinematicSimulator(NUM_ENVS, control_dt), self.motions, sampler, EnvConfig(), 0.25, observer)
-        seen = make_seen(self.env, num_seen)
+        seen = make_seen(observer, num_seen)
         assert isinstance(seen, SeenWindows)
         self.seen, self.copied, self.num_done = seen, CopiedWindows(self.env, observer), 0
         self._generator = torch.Generator().manual_seed(2)
@@ -71,7 +71,7 @@ class Troubled:
         """(T, N, S) the copies of one rollout."""
         copies: List[torch.Tensor] = []
         for t in range(len(self.seen.steps)):
-            self.seen.before(t)
+            self.seen.before(t, self.env.episodes)
             self.step()
             self.seen.after(t)
             copies.append(self.copied.shown)
@@ -136,7 +136,7 @@ def test_what_is_carried_is_all_that_another_needs_to_go_on() -> None:
     for _ in range(2):
         one.collect()
         other.collect()
-    other.seen = make_seen(other.env, NUM_STEPS)  # type: ignore[assignment]
+    other.seen = make_seen(other.env.style, NUM_STEPS)  # type: ignore[assignment]
     other.seen.carried.copy_(one.seen.carried)
     rows = torch.arange(NUM_STEPS * NUM_ENVS)
     copies = one.collect().flatten(0, 1)
@@ -157,16 +157,14 @@ def test_differences_are_judged_by_themselves() -> None:
     motions = MotionLibrary(CLIPS, CPU)
     sampler = UniformSampler(motions, EnvRandom(1, NUM_ENVS, CPU))
     env = ImitationEnv(KinematicSimulator(NUM_ENVS), motions, sampler, EnvConfig(), 0.25, observer)
-    seen = make_seen(env, 2)
+    seen = make_seen(observer, 2)
     assert seen is not None and seen.size == 288 and seen.carried.numel() == 0
     for t in range(2):
-        seen.before(t)
+        seen.before(t, env.episodes)
         env.step(torch.zeros(NUM_ENVS, env.action_size))
         seen.after(t)
         assert torch.equal(seen.windows(t * NUM_ENVS + torch.arange(NUM_ENVS)), observer.observation)
 
 
 def test_where_nobody_watches_nothing_is_kept() -> None:
-    motions = MotionLibrary(CLIPS, CPU)
-    sampler = UniformSampler(motions, EnvRandom(1, NUM_ENVS, CPU))
-    assert make_seen(ImitationEnv(KinematicSimulator(NUM_ENVS), motions, sampler, EnvConfig(), 0.25), 2) is None
+    assert make_seen(None, 2) is None

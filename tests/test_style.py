@@ -39,12 +39,12 @@ def make_env(style="amp"):
     sampler = FixedSampler(CLIPS, FRAMES * DT)
     observer = AmpObserver(motions, len(CLIPS), DT, K) if style == "amp" else DifferenceObserver(len(CLIPS), torch.device("cpu"))
     env = ImitationEnv(simulator, motions, sampler, EnvConfig(), 0.25, observer)
-    env.seen, env.num_seen = make_seen(env, 8), 0
+    env.seen, env.num_seen = make_seen(observer, 8), 0
     return env
 
 
 def follow(env):
-    env.seen.before(env.num_seen)
+    env.seen.before(env.num_seen, env.episodes)
     env.step(env.simulator.oracle(env.result.observation, env.action_size))
     env.seen.after(env.num_seen)
     env.num_seen += 1

@@ -42,6 +42,17 @@ class StepResult(NamedTuple):
     """(N, 5) in the order of ``rewards.REWARD_TERMS``."""
 
 
+class Episodes(NamedTuple):
+    """The episode that each row is in. The tensors are the environment's own, rewritten in place."""
+
+    clip_ids: Tensor
+    """(N,) int64, the clip that is imitated."""
+    start_times: Tensor
+    """(N,) s in the clip at which the episode began."""
+    steps: Tensor
+    """(N,) int64, control steps since then."""
+
+
 class ImitationEnv(Generic[AnySampler]):
     """N humanoids imitating clips.
 
@@ -86,12 +97,12 @@ class ImitationEnv(Generic[AnySampler]):
 
     def _allocate(self) -> None:
         n, k, device = self.num_envs, self.config.num_future_frames, self.device
-        self.clip_ids = torch.zeros(n, dtype=torch.int64, device=device)
-        """(N,) the clip that each row imitates."""
-        self.start_times = torch.zeros(n, device=device)
-        """(N,) s in the clip at which the episode began."""
-        self.steps = torch.zeros(n, dtype=torch.int64, device=device)
-        """(N,) control steps since then."""
+        self.episodes = Episodes(
+            clip_ids=torch.zeros(n, dtype=torch.int64, device=device),
+            start_times=torch.zeros(n, device=device),
+            steps=torch.zeros(n, dtype=torch.int64, device=device),
+        )
+        self.clip_ids, self.start_times, self.steps = self.episodes
         self.times = torch.zeros(n, device=device)
         """(N,) s in the clip: start + steps · control_dt, never summed up."""
         self.lift = torch.zeros(n, device=device)

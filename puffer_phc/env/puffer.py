@@ -11,6 +11,7 @@ from torch import Tensor
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv, StepResult
 from puffer_phc.env.rewards import REWARD_TERMS
+from puffer_phc.env.style import StyleObserver
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import TrainingSampler
 
@@ -98,8 +99,9 @@ def _take_in(returns: Tensor, lengths: Tensor, sums: Tensor, result: StepResult,
 class PufferImitation(PufferEnv):
     """An ``ImitationEnv`` behind the interface of PufferLib (pufferlib-core 3.0.5).
 
-    Device mode, the default: ``observations`` (N, O), ``rewards``, ``terminals``, ``truncations`` (N,) and ``final_observations`` (N, O)
-    are the environment's own tensors, actions are tensors (N, A), and infos stay empty; ``read_statistics`` gives what they would say.
+    Device mode, the default: ``observations`` (N, O), ``rewards``, ``terminals``, ``truncations`` (N,), ``final_observations`` (N, O) and
+    ``episodes`` are the environment's own tensors, actions are tensors (N, A), and infos stay empty; ``read_statistics`` gives what they
+    would say.
     It passes unchanged through ``pufferlib.vector.make(creator, backend=pufferlib.PufferEnv)``.
 
     Numpy mode, chosen by ``numpy_buffers`` or by being given ``buf``: buffers and actions are numpy arrays, as PufferLib's Serial and
@@ -123,7 +125,7 @@ class PufferImitation(PufferEnv):
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.observation_size,), np.float32)
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (env.action_size,), np.float32)
         super().__init__(buf)
-        self.final_observations = env.result.final_observation
+        self.final_observations, self.episodes = env.result.final_observation, env.episodes
         self._has_numpy_buffers = numpy_buffers or buf is not None
         self._log_interval, self._ticks = log_interval, 0
         self._statistics = EpisodeStatistics(env.num_envs, env.device)
@@ -136,6 +138,11 @@ class PufferImitation(PufferEnv):
     def sampler(self) -> TrainingSampler:
         """What draws the episodes and learns from how they end."""
         return self.env.sampler
+
+    @property
+    def style(self) -> Optional[StyleObserver]:
+        """What shows the humanoids to a discriminator, where there is one."""
+        return self.env.style
 
     @property
     def motions(self) -> MotionLibrary:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from puffer_phc import looking
+from puffer_phc.env.imitation import Episodes
 from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
@@ -73,6 +74,8 @@ class VectorEnv(Protocol):
     """(N,) bool."""
     final_observations: Tensor
     """(N, O) of the states before resets."""
+    episodes: Episodes
+    """Those under way."""
 
     def step(self, actions: Tensor) -> object:
         """Act on all environments and rewrite the buffers in place."""
@@ -158,7 +161,7 @@ class Collector:
             rollout.log_probs[t].copy_(self._log_prob)
             rollout.values[t].copy_(self._value)
             if rollout.seen is not None:
-                rollout.seen.before(t)
+                rollout.seen.before(t, env.episodes)
             env.step(self._action)
             self._conclude()
             torch.mul(env.rewards, reward_scale, out=rollout.rewards[t])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from puffer_phc import looking
-from puffer_phc.env.imitation import ImitationEnv
+from puffer_phc.env.imitation import Episodes
 from puffer_phc.env.style import NOT_A_MOTION, AmpObserver, StyleObserver
 from puffer_phc.threads import one_thread_on
 
@@ -29,8 +29,8 @@ class SeenSteps:
         """S."""
         return self.steps.shape[-1]
 
-    def before(self, t: int) -> None:
-        """Step ``t`` is about to be made. Of what was before it nothing is needed."""
+    def before(self, t: int, episodes: Episodes) -> None:
+        """Step ``t`` of ``episodes`` is about to be made. Of what was before it nothing is needed."""
 
     def after(self, t: int) -> None:
         """Step ``t`` was made."""
@@ -50,10 +50,9 @@ class SeenWindows(SeenSteps):
 
     observer: AmpObserver
 
-    def __init__(self, env: ImitationEnv, observer: AmpObserver, num_steps: int) -> None:
+    def __init__(self, observer: AmpObserver, num_steps: int) -> None:
         super().__init__(observer, num_steps)
-        self._env = env
-        self._ages = torch.arange(observer.num_steps - 1, device=env.device)
+        self._ages = torch.arange(observer.num_steps - 1, device=self.steps.device)
         self._num_carried = max(observer.num_steps - 2, 0)
         self._states = self.steps.new_zeros(self._num_carried + num_steps, *observer.present.shape)
         self._clips, self._episode_steps = (torch.zeros_like(self.steps[..., 0], dtype=torch.int64) for _ in range(2))
@@ -65,14 +64,14 @@ class SeenWindows(SeenSteps):
         """S."""
         return self.observer.num_steps * self.steps.shape[-1]
 
-    def before(self, t: int) -> None:
-        """Step ``t`` is about to be made: keep the state that it begins in, and whose episode it is of."""
+    def before(self, t: int, episodes: Episodes) -> None:
+        """Step ``t`` is about to be made: keep the state that it begins in, and which of ``episodes`` that is of."""
         if t == 0:
             self._states[: self._num_carried] = self.carried.clone()
         self._states[self._num_carried + t].copy_(self.observer.present)
-        self._clips[t].copy_(self._env.clip_ids)
-        self._starts[t].copy_(self._env.start_times)
-        self._episode_steps[t].copy_(self._env.steps)
+        self._clips[t].copy_(episodes.clip_ids)
+        self._starts[t].copy_(episodes.start_times)
+        self._episode_steps[t].copy_(episodes.steps)
 
     @torch.no_grad()
     def windows(self, rows: Tensor) -> Tensor:
@@ -98,8 +97,8 @@ class SeenWindows(SeenSteps):
         return seen.unflatten(0, before_start.shape)
 
 
-def make_seen(env: ImitationEnv, num_steps: int) -> Optional[SeenSteps]:
-    """The place for what the observer of ``env`` shows in a rollout of T = ``num_steps``, where there is one."""
-    if env.style is None:
+def make_seen(observer: Optional[StyleObserver], num_steps: int) -> Optional[SeenSteps]:
+    """The place for what ``observer`` shows in a rollout of T = ``num_steps``, where somebody observes."""
+    if observer is None:
         return None
-    return SeenWindows(env, env.style, num_steps) if isinstance(env.style, AmpObserver) else SeenSteps(env.style, num_steps)
+    return SeenWindows(observer, num_steps) if isinstance(observer, AmpObserver) else SeenSteps(observer, num_steps)

@@ -58,7 +58,7 @@ class Trainer:
         self._batch_size = chosen(options.batch_size)
         random = EnvRandom(options.seed + 1, num_envs, device, world.rank * num_envs, world.size * num_envs)
         num_steps = self._batch_size // num_envs
-        self.rollout = Rollout(num_steps, num_envs, options.bptt_horizon, policy, make_seen(env.env, num_steps))
+        self.rollout = Rollout(num_steps, num_envs, options.bptt_horizon, policy, make_seen(env.style, num_steps))
         self.collector = Collector(env, policy, self.rollout, random, options.precision, bool(options.compile))
         self.style = make_style(config, self.rollout, world)
         self.updater = Updater(options, policy, self.rollout, world)
