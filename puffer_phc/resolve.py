@@ -11,7 +11,7 @@ import torch
 
 from puffer_phc.config import Config, DiscriminatorConfig, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import BackendError, ConfigError
-from puffer_phc.motion.library import row_bytes
+from puffer_phc.motion.frame_rows import row_bytes
 
 _GPU_NUM_ENVS, _CPU_NUM_ENVS = 8192, 256
 _GPU_BATCH_SIZE, _CPU_BATCH_SIZE = 131072, 4096

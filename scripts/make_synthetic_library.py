@@ -24,8 +24,7 @@ from puffer_phc.command_line import run_main
 from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
-from puffer_phc.motion.frame_rate import resample
-from puffer_phc.motion.library import FPS
+from puffer_phc.motion.frame_rate import FPS, resample
 from puffer_phc.motion.mirror import mirror_clip
 
 SWAY_JOINTS = 6

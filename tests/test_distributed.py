@@ -83,7 +83,7 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
         "variance": policy.obs_norm.variance.clone(),
         "probabilities": env.sampler.probabilities.clone(),
         "clips": env.env.clip_ids.clone(),
-        "residents": motions.residents,
+        "residents": motions.residents.clip_ids,
     }
 
 

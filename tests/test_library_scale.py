@@ -155,12 +155,12 @@ def test_a_tenth_of_it_at_a_time(amass_size):
     for _ in range(3):
         _, seconds = seconds_of(sampler.change_residents)
         changes.append(seconds)
-        taken = int(library.num_rows[library.residents].sum())
+        taken = int(library.residents.num_rows[library.residents.clip_ids].sum())
         assert 0.99 * limit < taken <= limit
-        assert library.is_resident[sampler.draw()[0]].all()
+        assert library.residents.is_present[sampler.draw()[0]].all()
     size = library.num_bytes
     print(f"read in {read:.1f} s, library {opened:.2f} s, sampler {prepared:.2f} s, changes {[round(change, 2) for change in changes]} s")
-    print(f"{len(library.residents)} clips there, {size / 1e9:.2f} GB on {DEVICE}")
+    print(f"{len(library.residents.clip_ids)} clips there, {size / 1e9:.2f} GB on {DEVICE}")
     if DEVICE.type == "cuda":
         print(f"at most {torch.cuda.max_memory_allocated() / 1e9:.2f} GB at any time")
         assert torch.cuda.max_memory_allocated() < 3e9

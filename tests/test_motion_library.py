@@ -10,8 +10,8 @@ from puffer_phc.humanoid.kinematics import forward_kinematics, local_quats_from_
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.floor import floor_height
-from puffer_phc.motion.frame_rate import resample
-from puffer_phc.motion.library import FPS, MotionLibrary
+from puffer_phc.motion.frame_rate import FPS, resample
+from puffer_phc.motion.library import MotionLibrary
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,8 @@ from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import evaluate
 from puffer_phc.learn.rollout import Deterministic
-from puffer_phc.motion.library import MotionLibrary, row_bytes
+from puffer_phc.motion.frame_rows import row_bytes
+from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.residents import choose_residents
 from puffer_phc.motion.sampler import make_sampler
 from puffer_phc.randomness import EnvRandom
@@ -32,6 +33,12 @@ KINDS = ["adaptive", "uniform", "pmcp_soft", "pmcp_hard"]
 
 def limited(max_frames=LIMIT, **options):
     return MotionLibrary(CLIPS, CPU, max_frames=max_frames, **options)
+
+
+def tensors_of(library):
+    """Every tensor that a library and its residents keep, once each."""
+    found = [tensor for owner in (library, library.residents) for tensor in vars(owner).values() if isinstance(tensor, torch.Tensor)]
+    return list({id(tensor): tensor for tensor in found}.values())
 
 
 def frames_of(library, clip):
@@ -50,7 +57,7 @@ def sampler_of(library, kind="adaptive", num_envs=4000, seed=0, floor=0.2):
 def fail(sampler, library, clip):
     """Everybody visits the clip and every other visit is a failure; the others, as far as they are there, are stood."""
     for other in range(len(LENGTHS)):
-        if library.is_resident[other]:
+        if library.residents.is_present[other]:
             failed = torch.arange(50) % 2 == 0 if other == clip else torch.zeros(50, dtype=torch.bool)
             sampler.record(failed, failed, torch.full((50,), other), torch.zeros(50))
     sampler.record_evaluation(torch.arange(len(LENGTHS)) == clip)
@@ -62,18 +69,18 @@ def test_whoever_is_there_is_bit_for_bit_who_it_was_in_a_whole_library(is_half):
     whole, some = MotionLibrary(CLIPS, CPU, is_half=is_half), limited(is_half=is_half)
     for ids in ([2, 0], [1, 3, 5], [0, 1, 2][::-1][1:], [6], [7, 4]):
         some.hold(ids)
-        assert some.residents == ids
-        assert some.is_resident.nonzero().squeeze(1).tolist() == sorted(ids)
+        assert some.residents.clip_ids == ids
+        assert some.residents.is_present.nonzero().squeeze(1).tolist() == sorted(ids)
         for clip in ids:
             assert torch.equal(frames_of(some, clip), frames_of(whole, clip))
 
 
 def test_what_does_not_change_with_the_residents():
     whole, some = MotionLibrary(CLIPS, CPU), limited()
-    addresses = [tensor.data_ptr() for tensor in vars(some).values() if isinstance(tensor, torch.Tensor)]
+    addresses = [tensor.data_ptr() for tensor in tensors_of(some)]
     for ids in ([0, 1], [2], [3, 4, 5]):
         some.hold(ids)
-        assert [tensor.data_ptr() for tensor in vars(some).values() if isinstance(tensor, torch.Tensor)] == addresses
+        assert [tensor.data_ptr() for tensor in tensors_of(some)] == addresses
     assert some.names == whole.names
     assert torch.equal(some.num_frames, whole.num_frames)
     assert torch.equal(some.durations, whole.durations)
@@ -83,25 +90,25 @@ def test_what_does_not_change_with_the_residents():
 def test_memory_is_bounded(is_half):
     some = limited(is_half=is_half)
     per_clip = 48 * len(LENGTHS)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in vars(some).values() if isinstance(tensor, torch.Tensor))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(some))
     assert size <= LIMIT * row_bytes(is_half) + per_clip
     with pytest.raises(ValueError, match="do not fit"):
         some.hold([2, 3])
-    assert some.residents == []
+    assert some.residents.clip_ids == []
 
 
 def test_a_limit_that_everything_fits_into_is_none():
     for max_frames in (0, sum(LENGTHS) + len(LENGTHS), 10**9):
         library = limited(max_frames)
-        assert library.is_whole
-        assert library.is_resident.all()
+        assert library.residents.is_whole
+        assert library.residents.is_present.all()
         library.hold([3])
-        assert library.is_resident.all()
-    assert not limited(sum(LENGTHS) + len(LENGTHS) - 1).is_whole
+        assert library.residents.is_present.all()
+    assert not limited(sum(LENGTHS) + len(LENGTHS) - 1).residents.is_whole
 
 
 def test_a_clip_that_is_too_long_by_itself_is_refused_before_anything_is_computed():
-    assert limited(96).capacity == 96
+    assert limited(96).residents.capacity == 96
     with pytest.raises(ConfigError, match=r"env\.max_resident_frames is 95, but clip 'sway_2' has 95 frames at 30 per second and needs 96"):
         limited(95)
 
@@ -113,7 +120,7 @@ def test_the_clips_of_before_come_back():
     with pytest.raises(KeyError), library.lent():
         library.hold([2])
         raise KeyError
-    assert library.residents == [0, 3]
+    assert library.residents.clip_ids == [0, 3]
     assert torch.equal(frames_of(library, 3), before)
 
 
@@ -154,12 +161,12 @@ def test_nobody_is_drawn_who_is_not_there_and_everybody_comes(kind):
     for change in range(120):
         sampler.change_residents()
         clips, times = sampler.draw()
-        assert library.is_resident[clips].all()
+        assert library.residents.is_present[clips].all()
         assert (times <= library.durations[clips]).all()
         seen |= set(clips.tolist())
         if change % 10 == 0:
             fail(sampler, library, clip=1)
-            assert library.is_resident[sampler.draw()[0]].all()
+            assert library.residents.is_present[sampler.draw()[0]].all()
     assert seen == set(range(len(LENGTHS)))
 
 
@@ -168,7 +175,7 @@ def test_those_who_are_there_are_drawn_the_more_the_less_likely_they_were_to_be(
     library = limited(300)
     sampler = sampler_of(library, kind, num_envs=40000)
     sampler.change_residents()
-    expected = sampler.clip_probabilities() * library.weights
+    expected = sampler.clip_probabilities() * library.residents.weights
     shares = sampler.draw()[0].bincount(minlength=len(LENGTHS)) / 40000
     assert (expected > 0).sum() >= 4
     torch.testing.assert_close(shares.double(), expected / expected.sum(), atol=0.01, rtol=0)
@@ -187,10 +194,10 @@ def test_frames_to_demonstrate_are_of_all_clips_alike_however_residents_are_pref
     drawn, there = torch.zeros(40), torch.zeros(40)
     for _ in range(250):
         sampler.change_residents()
-        clips, frames = library.random_frames(2000, generator)
-        assert library.is_resident[clips].all() and (frames < library.num_frames[clips]).all()
+        clips, frames = library.residents.random_frames(2000, generator)
+        assert library.residents.is_present[clips].all() and (frames < library.num_frames[clips]).all()
         drawn += clips.bincount(minlength=40) / 2000 / 250
-        there += library.is_resident / 250
+        there += library.residents.is_present / 250
     assert there[:5].min() > 0.9 and there[5:].max() < 0.6
     wanted = library.num_frames / library.num_frames.sum()
     assert drawn[:5].sum() == pytest.approx(float(wanted[:5].sum()), rel=0.1)
@@ -201,12 +208,12 @@ def test_weights_come_back_with_the_clips_of_before():
     library = limited()
     sampler = sampler_of(library)
     sampler.change_residents()
-    before = library.weights.clone()
+    before = library.residents.weights.clone()
     assert before.max() > 1.0
     with library.lent():
         library.hold([2])
-        assert library.weights.nonzero().flatten().tolist() == [2]
-    assert torch.equal(library.weights, before)
+        assert library.residents.weights.nonzero().flatten().tolist() == [2]
+    assert torch.equal(library.residents.weights, before)
 
 
 def test_failures_are_not_forgotten_while_a_clip_is_away_and_bring_it_back():
@@ -224,7 +231,7 @@ def test_failures_are_not_forgotten_while_a_clip_is_away_and_bring_it_back():
     there = 0
     for _ in range(50):
         sampler.change_residents()
-        there += int(library.is_resident[1])
+        there += int(library.residents.is_present[1])
     assert there > 45
     library.hold([1, 2])
     for _ in range(40):
@@ -241,7 +248,7 @@ def test_equal_seeds_choose_equally_in_all_processes():
     for _ in range(3):
         for sampler in samplers:
             sampler.change_residents()
-        assert libraries[0].residents == libraries[1].residents == libraries[2].residents
+        assert libraries[0].residents.clip_ids == libraries[1].residents.clip_ids == libraries[2].residents.clip_ids
         whole, *halves = (sampler.draw() for sampler in samplers)
         for index in range(2):
             assert torch.equal(whole[index], torch.cat([half[index] for half in halves]))
@@ -252,17 +259,17 @@ def test_saved_residents_come_back(kind):
     library, other = limited(), limited()
     one, two = sampler_of(library, kind), sampler_of(other, kind, seed=5)
     one.change_residents()
-    fail(one, library, clip=library.residents[0])
+    fail(one, library, clip=library.residents.clip_ids[0])
     one.change_residents()
     two.change_residents()
     two.load_state_dict(one.state_dict())
-    assert library.residents == other.residents
+    assert library.residents.clip_ids == other.residents.clip_ids
     for _ in range(2):
         for a, b in zip(one.draw(), two.draw()):
             assert torch.equal(a, b)
         one.change_residents()
         two.change_residents()
-        assert library.residents == other.residents
+        assert library.residents.clip_ids == other.residents.clip_ids
     with pytest.raises(ValueError, match="other clips"):
         sampler_of(MotionLibrary(CLIPS[:4], CPU), kind).load_state_dict(one.state_dict())
 
@@ -280,12 +287,12 @@ def test_episodes_whose_clip_leaves_begin_anew_and_the_others_do_not_notice():
         env.step(torch.zeros(32, env.env.action_size))
     clips, steps, seen = env.env.clip_ids.clone(), env.env.steps.clone(), env.observations.clone()
     env.change_residents()
-    stays = library.is_resident[clips]
+    stays = library.residents.is_present[clips]
     assert 0 < stays.sum() < 32
     assert torch.equal(env.env.clip_ids[stays], clips[stays])
     assert torch.equal(env.env.steps[stays], steps[stays])
     assert torch.equal(env.observations[stays], seen[stays])
-    assert library.is_resident[env.env.clip_ids].all()
+    assert library.residents.is_present[env.env.clip_ids].all()
     assert not env.env.steps[~stays].any()
     assert env.truncations[~stays].all()
     assert torch.equal(env.env.reference.body.pos, library.at(env.env.clip_ids, env.env.times).body.pos)
@@ -326,7 +333,7 @@ def test_an_evaluation_in_waves_finds_exactly_what_a_whole_library_finds(num_env
     for column in ("clip_ids", "frames", "played_frames", "strict_frames", "error_sums"):
         assert torch.equal(getattr(found, column), getattr(expected, column)), column
     assert str(found.summary()) == str(expected.summary())
-    assert library.residents == [0, 1]
+    assert library.residents.clip_ids == [0, 1]
 
 
 def test_an_evaluation_in_waves_on_the_real_engine():
@@ -350,14 +357,14 @@ def test_play_goes_through_all_clips_of_a_limited_library():
     env = environment(library, playlist, num_envs=2)
     played = set()
     for _ in range(sum(LENGTHS)):
-        assert library.is_resident[env.clip_ids].all()
+        assert library.residents.is_present[env.clip_ids].all()
         played |= set(env.clip_ids.tolist())
         env.step(torch.zeros(2, env.action_size))
     assert played == set(range(len(LENGTHS)))
     playlist.choose("sway_2")
     env.reset()
     assert env.clip_ids.tolist() == [2, 2]
-    assert library.is_resident[2]
+    assert library.residents.is_present[2]
     with pytest.raises(ConfigError, match=r"8 clips do not fit into env\.max_resident_frames 200"):
         Playlist(library, 8, None, seed=0)
 
@@ -367,9 +374,9 @@ def test_options_reach_the_library(tmp_path):
 
     save_motion_file(tmp_path / "a.npz", CLIPS)
     config = Config(env=EnvConfig(motion_file=str(tmp_path / "a.npz")))
-    assert build.load_motions(config, CPU).is_whole
+    assert build.load_motions(config, CPU).residents.is_whole
     library = build.load_motions(replace(config, env=replace(config.env, max_resident_frames=LIMIT)), CPU)
-    assert library.capacity == LIMIT
+    assert library.residents.capacity == LIMIT
     assert resolve(config, CPU).env.max_resident_frames == 0
 
 

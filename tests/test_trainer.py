@@ -164,7 +164,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> "tuple[torch.Tensor
     residents: List[List[int]] = []
 
     def look(policy: Any) -> Dict[str, float]:
-        residents.append(trainer.env.motions.residents)
+        residents.append(trainer.env.motions.residents.clip_ids)
         return {}
 
     trainer = make_trainer(tmp_path_factory.mktemp("undisturbed"), 9, look, eval_interval=1, **SOME_RESIDENT)

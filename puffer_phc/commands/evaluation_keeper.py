@@ -43,7 +43,7 @@ class EvaluationKeeper:
 def worst_traces(config: Config, motions: MotionLibrary, policy: Policy, result: EvaluationResult, count: int) -> List[Trace]:
     """The ``count`` worst clips played once more. Nothing where this process does not hold all clips."""
     worst = [int(result.clip_ids[row]) for row in worst_first(result)[:count]]
-    chosen = [] if config.train.shard_clips else motions.fitting(worst)
+    chosen = [] if config.train.shard_clips else motions.residents.fitting(worst)
     if not chosen:
         return []
     simulator = build.make_simulator(config.env, len(chosen), motions.device)

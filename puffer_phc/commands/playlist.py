@@ -85,16 +85,16 @@ class Playlist(FixedSampler):
 
     def _have(self, clip_ids: Tensor) -> None:
         """Have these clips on the device, and of the others those that follow the first of them."""
-        motions = self._motions
-        if bool(motions.is_resident[clip_ids.to(motions.device)].all()):
+        motions, residents = self._motions, self._motions.residents
+        if bool(residents.is_present[clip_ids.to(motions.device)].all()):
             return
         needed = clip_ids.unique().tolist()
-        if len(motions.fitting(needed)) < len(needed):
+        if len(residents.fitting(needed)) < len(needed):
             raise ConfigError(
-                f"{len(needed)} clips do not fit into env.max_resident_frames {motions.capacity}; there is --play.num_envs, or 0 for all"
+                f"{len(needed)} clips do not fit into env.max_resident_frames {residents.capacity}; there is --play.num_envs, or 0 for all"
             )
         following = ((needed[0] + index) % motions.num_clips for index in range(motions.num_clips))
-        motions.hold(motions.fitting([*needed, *(clip for clip in following if clip not in needed)]))
+        motions.hold(residents.fitting([*needed, *(clip for clip in following if clip not in needed)]))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -150,7 +150,7 @@ class ImitationEnv(Generic[AnySampler]):
 
         Returns these rows (N,) bool.
         """
-        gone = ~self.motions.is_resident[self.clip_ids]
+        gone = ~self.motions.residents.is_present[self.clip_ids]
         self._restart(gone, *self.sampler.draw())
         self.result.final_observation.copy_(self.result.observation)
         self.result.truncated.logical_or_(gone)

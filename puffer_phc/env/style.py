@@ -94,7 +94,7 @@ class AmpObserver:
     @torch.no_grad()
     def demonstrations(self, count: int, generator: torch.Generator) -> Tensor:
         """Windows (M, S) of the reference motions, drawn independently of what the environment does."""
-        clip_ids, frames = self._motions.random_frames(count, generator)
+        clip_ids, frames = self._motions.residents.random_frames(count, generator)
         instants = (frames / self._motions.fps).unsqueeze(1) - self._ages
         seen = self.reference(clip_ids.unsqueeze(1).expand_as(instants).flatten(), instants.flatten())
         return seen.unflatten(0, instants.shape).flatten(1)

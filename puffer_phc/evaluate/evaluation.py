@@ -177,7 +177,7 @@ def _batches(clip_ids: Sequence[int], size: int, motions: MotionLibrary) -> Iter
     """The clips in turn, at most ``size`` at a time and no more than ``motions`` has room for."""
     left = list(clip_ids)
     while left:
-        batch = motions.fitting(left[:size])
+        batch = motions.residents.fitting(left[:size])
         yield batch
         left = left[len(batch) :]
 

@@ -87,7 +87,7 @@ class Trainer:
             done = self.global_step >= total
             self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
             stopped = self._stop.is_agreed()
-            if due(self.iteration, self._options.motion_resample_interval) and not self.env.motions.is_whole:
+            if due(self.iteration, self._options.motion_resample_interval) and not self.env.motions.residents.is_whole:
                 self.change_residents()
             if self._evaluation_due and not stopped:
                 self._run_evaluation()

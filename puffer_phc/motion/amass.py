@@ -20,8 +20,7 @@ from puffer_phc.motion.array_archive import ArrayArchive
 from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.conversion import Converted, Dropped, failure, share_out
 from puffer_phc.motion.file import FPS_RANGE, Clip
-from puffer_phc.motion.frame_rate import resample
-from puffer_phc.motion.library import FPS
+from puffer_phc.motion.frame_rate import FPS, resample
 from puffer_phc.motion.mirror import mirror_clip
 from puffer_phc.motion.smpl_model import SmplModel, load_smpl_model
 

@@ -10,6 +10,9 @@ import torch
 from puffer_phc import rotations
 from puffer_phc.motion.file import Clip
 
+FPS = 30.0
+"""Frames per second of every stored motion; the policy acts at the same rate, so that its times fall on frames."""
+
 _NODES = 4
 """Frames that a cubic goes through."""
 

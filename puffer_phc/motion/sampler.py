@@ -118,10 +118,11 @@ class TrainingSampler:
 
     def change_residents(self) -> None:
         """Choose anew which clips of a limited library lie on the device, by how often they are to be drawn; the same in every process."""
-        if self._motions.is_whole:
+        residents = self._motions.residents
+        if residents.is_whole:
             return
         uniform = self._random.shared(self._motions.num_clips)
-        chosen = choose_residents(self.clip_probabilities(), self._motions.num_frames + 1, self._motions.capacity, uniform)
+        chosen = choose_residents(self.clip_probabilities(), self._motions.num_frames + 1, residents.capacity, uniform)
         self._motions.hold(chosen.clip_ids.tolist(), chosen.weights)
         self._prepare_draws()
 
@@ -157,7 +158,8 @@ class TrainingSampler:
 
     def _state(self) -> Dict[str, Tensor]:
         """The tensors that make up the state, by name."""
-        return {"probabilities": self.probabilities, **({} if self._motions.is_whole else {"residency": self._motions.weights})}
+        residents = self._motions.residents
+        return {"probabilities": self.probabilities, **({} if residents.is_whole else {"residency": residents.weights})}
 
     def _set_probabilities(self, weights: Tensor) -> None:
         """Draw bins in proportion to ``weights`` (bins,), in place, so that captured graphs see the change."""
@@ -165,7 +167,7 @@ class TrainingSampler:
         self._prepare_draws()
 
     def _prepare_draws(self) -> None:
-        weights = self.probabilities * self._motions.weights[self._bin_clip]
+        weights = self.probabilities * self._motions.residents.weights[self._bin_clip]
         if torch.are_deterministic_algorithms_enabled():
             weights = weights.cpu()  # on a GPU the order of these additions is not fixed
         self._cumulative.copy_(torch.cumsum(weights, 0))
@@ -215,7 +217,7 @@ class AdaptiveSampler(TrainingSampler):
 
     def update(self) -> None:
         """Fold the new counts into the fading ones and draw by the failure rates. Nothing fades of clips that can't be drawn."""
-        share_kept = torch.where(self._motions.is_resident, FORGETTING, 1.0)[self._bin_clip]
+        share_kept = torch.where(self._motions.residents.is_present, FORGETTING, 1.0)[self._bin_clip]
         for kept, new in ((self._failures, self._new_failures), (self._visits, self._new_visits)):
             kept.mul_(share_kept).add_(new)
             new.zero_()
