@@ -147,22 +147,17 @@ def make_policy(config: Config, observation_size: int, action_size: int, device:
     return policy.to(device)
 
 
-def restore_policy(policy: PHCPolicy, checkpoint: Checkpoint, path: Path) -> None:
-    """Give ``policy`` the weights of ``checkpoint``. Raises CheckpointError where sizes differ, naming them."""
-    ours, theirs = (policy.observation_size, policy.action_size), (checkpoint.observation_size, checkpoint.action_size)
-    if ours != theirs:
-        raise CheckpointError(
-            f"checkpoint '{path}' is for {theirs[0]} observations and {theirs[1]} actions, this environment has {ours[0]} and {ours[1]}"
-        )
-    load_policy(policy, checkpoint, path)
-
-
 def saved_policy(
     config: Config, observation_size: int, action_size: int, device: torch.device, checkpoint: Checkpoint, path: Path
 ) -> PHCPolicy:
     """The policy that ``config`` describes with the weights of ``checkpoint``. Raises CheckpointError where sizes differ, naming them."""
-    policy = make_policy(config, observation_size, action_size, device)
-    restore_policy(policy, checkpoint, path)
+    ours, theirs = (observation_size, action_size), (checkpoint.observation_size, checkpoint.action_size)
+    if ours != theirs:
+        raise CheckpointError(
+            f"checkpoint '{path}' is for {theirs[0]} observations and {theirs[1]} actions, this environment has {ours[0]} and {ours[1]}"
+        )
+    policy = make_policy(config, *ours, device)
+    load_policy(policy, checkpoint, path)
     return policy
 
 

@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from puffer_phc.command_line import run_main
-from puffer_phc.commands.watch_process import TAKEN
 from puffer_phc.errors import ConfigError, PhcError
+from puffer_phc.watch.process import TAKEN
 
 NEWS_SECONDS = 1.5
 """As the page's script asks."""

@@ -10,8 +10,6 @@ import torch
 from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_library
 
-from puffer_phc.commands.attempts import key_instants, motion_points
-from puffer_phc.commands.evaluation_report import Compared, Subject, evaluation_report
 from puffer_phc.config import EnvConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
@@ -19,6 +17,8 @@ from puffer_phc.evaluate.tables import outcomes, read_motions, write_results
 from puffer_phc.evaluate.trace import record
 from puffer_phc.humanoid.skeleton import BODIES
 from puffer_phc.report import charts
+from puffer_phc.report.attempts import key_instants, motion_points
+from puffer_phc.report.evaluation_report import Compared, Subject, evaluation_report
 from puffer_phc.view.outline import Outline
 
 MOTIONS = swaying_library(40, 60, 50)

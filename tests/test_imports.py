@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "puffer_phc"
 
 FOUNDATION = ("addresses", "rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter", "threads", "looking")
 SETTLING = ("option_words", "options", "resolve", "build", "command_line")
+SHOWING = ("view", "report", "play", "watch")
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "humanoid": FOUNDATION,
@@ -20,15 +21,17 @@ ALLOWED = {
     "evaluate": (*FOUNDATION, "humanoid", "motion", "sim", "env"),
     "learn": (*FOUNDATION, "humanoid", "motion", "sim", "env", "evaluate"),
     "sweep": (*FOUNDATION, "humanoid", "motion", "sim", "env", "evaluate", "learn"),
-    "report": FOUNDATION,
     "view": (*FOUNDATION, "humanoid", "motion"),
+    "report": (*FOUNDATION, "humanoid", "env", "evaluate", "sweep", "view"),
+    "play": (*FOUNDATION, "humanoid", "motion", "env", "learn", "view"),
     **dict.fromkeys(SETTLING, (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn")),
-    "commands": (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn", "sweep", "report", "view"),
+    "watch": (*FOUNDATION, *SETTLING, "motion", "evaluate", "learn", "report", "view"),
+    "commands": (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn", "sweep", *SHOWING),
     "main": ("command_line", "commands", "options"),
 }
 """What each part may import besides itself. The two that are not named are where programs begin, ``start`` and ``doctor``."""
 
-MODES = {"train", "evaluate", "play", "sweep", "watch_process", "export", "reproduction"}
+MODES = {"train", "evaluate", "play", "sweep", "export", "reproduction"}
 """Files of ``commands`` that begin something of their own: none of them needs another."""
 
 ENGINES = {"mujoco", "mujoco_warp", "warp", "isaacgym"}

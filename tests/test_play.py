@@ -11,11 +11,11 @@ from synthetic_motion import swaying_library
 
 from puffer_phc import options
 from puffer_phc.command_line import USER_ERROR
-from puffer_phc.commands.play_session import PlaySession
-from puffer_phc.commands.playlist import Episode, Playlist
 from puffer_phc.errors import CheckpointError, ConfigError
 from puffer_phc.main import main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
+from puffer_phc.play.playlist import Episode, Playlist
+from puffer_phc.play.session import PlaySession
 from puffer_phc.view import display
 from puffer_phc.view.commands import COMMANDS, SPEEDS
 from puffer_phc.view.session import CameraPlace, Settings

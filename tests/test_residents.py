@@ -9,7 +9,6 @@ from kinematic_simulator import KinematicSimulator
 from synthetic_motion import swaying_clip
 
 from puffer_phc import build
-from puffer_phc.commands.playlist import Playlist
 from puffer_phc.config import Config, EnvConfig
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.puffer import PufferImitation
@@ -20,6 +19,7 @@ from puffer_phc.motion.frame_rows import row_bytes
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.residents import choose_residents
 from puffer_phc.motion.sampler import make_sampler
+from puffer_phc.play.playlist import Playlist
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.resolve import resolve
 

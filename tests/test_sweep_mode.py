@@ -15,12 +15,12 @@ from synthetic_motion import swaying_clip
 
 from puffer_phc.command_line import INTERRUPTED
 from puffer_phc.commands.sweep import make_search, worker_devices
-from puffer_phc.commands.sweep_report import summary_table, sweep_report
 from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.main import main
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.options import dotted, parse_options
+from puffer_phc.report.sweep_report import summary_table, sweep_report
 from puffer_phc.sweep.journal import FAILED, FINISHED, Run
 from puffer_phc.sweep.scores import Point
 from puffer_phc.sweep.space import Choice, Numeric, Space

@@ -15,8 +15,6 @@ from PIL import Image
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
-from puffer_phc.commands.watch import Watch
-from puffer_phc.commands.watch_process import TAKEN, Page, Spec
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.evaluate.evaluation import EvaluationResult
@@ -28,6 +26,10 @@ from puffer_phc.report.page_server import PageServer
 from puffer_phc.resolve import resolve
 from puffer_phc.resources import resource_root
 from puffer_phc.view import offscreen
+from puffer_phc.watch.page import Page
+from puffer_phc.watch.process import TAKEN
+from puffer_phc.watch.reporter import Watch
+from puffer_phc.watch.spec import Spec
 
 CPU = torch.device("cpu")
 PATIENCE = 150.0

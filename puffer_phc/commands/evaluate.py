@@ -69,7 +69,7 @@ def write_report(
     path: Path, config: Config, checkpoint: Path, result: EvaluationResult, traces: List[Trace], other: Optional[EvaluationResult]
 ) -> Path:
     """Write the page about ``result``. Raises ConfigError where ``path`` can't be written."""
-    from puffer_phc.commands import evaluation_report as page  # draws, and takes a second to load
+    from puffer_phc.report import evaluation_report as page  # draws, and takes a second to load
 
     compared = page.Compared(_title(Path(str(config.eval.compare))), other) if other is not None else None
     content = page.evaluation_report(page.Subject(_title(checkpoint), _facts(config, checkpoint), result, traces, compared))

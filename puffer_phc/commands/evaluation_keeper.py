@@ -32,7 +32,7 @@ class EvaluationKeeper:
             self._reporter.message(str(error))
 
     def _film(self, policy: Policy, result: EvaluationResult) -> None:
-        from puffer_phc.commands.film import film  # draws, and takes a second to load
+        from puffer_phc.report.film import film  # draws, and takes a second to load
 
         for trace in worst_traces(self._config, self._motions, policy, result, 1):
             path = self._run_dir / "videos" / f"{self._reporter.step:012d}.gif"

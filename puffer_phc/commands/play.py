@@ -10,8 +10,6 @@ from rich.progress import track
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
-from puffer_phc.commands.play_session import PlaySession
-from puffer_phc.commands.playlist import Playlist
 from puffer_phc.commands.session import needed_checkpoint, open_session
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv
@@ -21,6 +19,8 @@ from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.options import Parsed
+from puffer_phc.play.playlist import Playlist
+from puffer_phc.play.session import PlaySession
 from puffer_phc.view.display import choose_viewer, why_no_window
 from puffer_phc.view.session import Recorder, Settings
 from puffer_phc.view.video import VideoRecorder

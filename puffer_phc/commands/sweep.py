@@ -184,7 +184,7 @@ class _Listener:
 
     def finish(self) -> None:
         """Show the table and where the page is."""
-        from puffer_phc.commands.sweep_report import summary_table
+        from puffer_phc.report.sweep_report import summary_table
 
         console = Console()
         console.print(summary_table(self._journal.runs, self._space, self._options))
@@ -192,7 +192,7 @@ class _Listener:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
     def _write_page(self) -> Path:
-        from puffer_phc.commands.sweep_report import sweep_report  # draws, and takes a second to load
+        from puffer_phc.report.sweep_report import sweep_report  # draws, and takes a second to load
 
         path = self._folder / PAGE
         with whole_file(path) as temporary:

@@ -15,7 +15,6 @@ from puffer_phc.addresses import check_port
 from puffer_phc.command_line import INTERRUPTED, TERMINATED, again, say
 from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
 from puffer_phc.commands.session import Session, open_session, session_policy
-from puffer_phc.commands.watch import Watch
 from puffer_phc.config import chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.files import check_writable, remove_parts, write_whole
@@ -30,6 +29,7 @@ from puffer_phc.report.several import Several
 from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.reporter import Reporter
 from puffer_phc.resolve import describe_sizes
+from puffer_phc.watch.reporter import Watch
 
 
 def train(arguments: Parsed) -> int:

@@ -5,12 +5,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from puffer_phc.commands.attempts import attempts_script, attempts_section
 from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.figures import FIGURES, Figure
 from puffer_phc.evaluate.tables import outcomes, worst_first
 from puffer_phc.evaluate.trace import Trace
 from puffer_phc.report import charts, page
+from puffer_phc.report.attempts import attempts_script, attempts_section
 
 _CARDS = (
     *("eval/success_rate_strict", "eval/success_rate_relaxed"),

@@ -8,12 +8,12 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
 
-from puffer_phc.commands.playlist import Episode, Playlist
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.terminations import tracking_error
 from puffer_phc.errors import PhcError
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Deterministic
+from puffer_phc.play.playlist import Episode, Playlist
 from puffer_phc.view.commands import SPEEDS, command
 from puffer_phc.view.session import CameraPlace, Frame, Recorder, Settings
 

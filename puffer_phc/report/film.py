@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from puffer_phc.commands.attempts import trace_frame
 from puffer_phc.config import VideoConfig
 from puffer_phc.evaluate.trace import Trace
+from puffer_phc.report.attempts import trace_frame
 from puffer_phc.view.session import Settings
 from puffer_phc.view.video import VideoRecorder
 

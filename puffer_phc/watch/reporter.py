@@ -19,6 +19,7 @@ from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint, without_critic
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.resources import child_environment
+from puffer_phc.watch.spec import Spec
 
 _logger = logging.getLogger(__name__)
 
@@ -40,17 +41,17 @@ class Watch:
         self._folder = Path(tempfile.mkdtemp(prefix="puffer_phc_watch_"))
         self.policy_path, self._next = self._folder / "policy.pt", -math.inf
         options = config.train
-        spec = {
-            "run_dir": str(run_dir.absolute()),
-            "policy": str(self.policy_path),
-            "host": options.watch_host,
-            "port": options.watch_port,
-            "total_steps": chosen(options.total_timesteps),
-        }
+        spec = Spec(
+            run_dir=str(run_dir.absolute()),
+            policy=str(self.policy_path),
+            host=options.watch_host,
+            port=options.watch_port,
+            total_steps=chosen(options.total_timesteps),
+        )
         environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with (run_dir / "watch.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "puffer_phc.commands.watch_process", json.dumps(spec)],
+                [sys.executable, "-m", "puffer_phc.watch.process", json.dumps(spec._asdict())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
