@@ -7,7 +7,9 @@ import torch
 
 from puffer_phc.learn.policy import bound_loss, entropy, log_prob
 from puffer_phc.learn.ppo import (
+    Found,
     LossWeights,
+    Recorded,
     adapted_learning_rate,
     explained_variance,
     gae,
@@ -67,7 +69,8 @@ def test_value_loss_takes_the_worse_of_free_and_clipped() -> None:
 def test_losses_at_an_unmoved_policy() -> None:
     zeros, advantages = torch.zeros(4), torch.tensor([1.0, -1.0, 2.0, -2.0])
     weights = LossWeights(clip=0.2, value=2.0, clip_value=False, value_clip=0.2, entropy=0.1, bound=3.0)
-    losses = ppo_losses(zeros, zeros, advantages, zeros + 1, zeros, zeros, torch.tensor(5.0), torch.tensor(0.5), weights)
+    recorded = Recorded(log_prob=zeros, value=zeros, advantage=advantages, target=zeros)
+    losses = ppo_losses(recorded, Found(zeros, zeros + 1, torch.tensor(5.0), torch.tensor(0.5)), weights)
     assert losses.approx_kl == 0.0 and losses.clip_fraction == 0.0
     assert losses.total.item() == pytest.approx(0.0 + 2.0 * 1.0 - 0.1 * 5.0 + 3.0 * 0.5)
 

@@ -10,9 +10,9 @@ from puffer_phc.config import EnvConfig
 from puffer_phc.env.actions import ActionMap
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.observations import observation, observation_size
-from puffer_phc.env.rewards import REWARD_TERMS, imitation_reward
+from puffer_phc.env.rewards import REWARD_TERMS
 from puffer_phc.env.style import StyleObserver
-from puffer_phc.env.terminations import GRACE_STEPS, is_finite, is_lost, tracking_error
+from puffer_phc.env.verdict import Progress, verdict
 from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
 from puffer_phc.looking import Rows
@@ -207,16 +207,8 @@ class ImitationEnv(Generic[AnySampler]):
         """Reward and end of episode in the state that the simulator came to."""
         simulator, result = self.simulator, self.result
         is_over = self.times > self.motions.durations[self.clip_ids] - 0.5 * self.control_dt
-        found = self._verdict(
-            simulator.body,
-            self.reference.body,
-            simulator.dof.power,
-            self.steps,
-            is_over,
-            simulator.diverged,
-            self.config,
-            self.termination_distance,
-        )
+        progress = Progress(self.steps, is_over, simulator.diverged)
+        found = self._verdict(simulator.body, self.reference.body, simulator.dof.power, progress, self.config, self.termination_distance)
         own = (result.reward, result.reward_terms, result.terminated, result.truncated, self.diverged)
         for old, new in zip(own, found):
             old.copy_(new)
@@ -263,50 +255,6 @@ class ImitationEnv(Generic[AnySampler]):
         pose = self.reference.pose()
         root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
         return pose._replace(root_pos=root_pos)
-
-
-class Verdict(NamedTuple):
-    """What a control step is worth and whether it ends the episode."""
-
-    reward: Tensor
-    """(N,), zero where the state is not finite."""
-    reward_terms: Tensor
-    """(N, 5), likewise."""
-    terminated: Tensor
-    """(N,) bool."""
-    truncated: Tensor
-    """(N,) bool."""
-    diverged: Tensor
-    """(N,) bool: the simulator gave the row up, or its state is not finite."""
-
-
-def verdict(
-    body: BodyState,
-    reference: BodyState,
-    power: Tensor,
-    steps: Tensor,
-    is_over: Tensor,
-    given_up: Tensor,
-    config: EnvConfig,
-    termination_distance: Optional[float],
-) -> Verdict:
-    """Reward and end of episode in the state ``body`` when the motion is at ``reference``. Pure.
-
-    ``power`` is (N, D) W, ``steps`` (N,) counts the episode's control steps, ``is_over`` (N,) says whether its clip ended, and ``given_up``
-    (N,) whether the simulator calls the row diverged. With ``termination_distance`` None nothing is ever lost.
-    """
-    reward = imitation_reward(body, reference, power, steps, config)
-    diverged = given_up | ~is_finite(body, power)
-    terminated = diverged
-    if termination_distance is not None:
-        terminated = terminated | (is_lost(tracking_error(body, reference), termination_distance) & (steps > GRACE_STEPS))
-    return Verdict(
-        reward.total.masked_fill(diverged, 0.0),
-        reward.terms.masked_fill(diverged.unsqueeze(-1), 0.0),
-        terminated,
-        is_over & ~terminated,
-        diverged,
-    )
 
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:

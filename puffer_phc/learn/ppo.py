@@ -30,11 +30,37 @@ class LossWeights(NamedTuple):
     """Coefficients and clip ranges of the PPO loss."""
 
     clip: float
+    """How far the ratio of probabilities may go from 1 and still gain."""
     value: float
     clip_value: bool
     value_clip: float
+    """With ``clip_value``: how far values may go from those of the rollout, in their own unit, and still gain."""
     entropy: float
     bound: float
+
+
+class Recorded(NamedTuple):
+    """What was noted of samples when they were collected; fields (...,) of the same shape, whatever the axes."""
+
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    """Normalised."""
+    target: Tensor
+    """Of the value: the return that was estimated."""
+
+
+class Found(NamedTuple):
+    """What the policy says of the same samples now; these carry gradients."""
+
+    log_prob: Tensor
+    """(...,) of the actions that were taken."""
+    value: Tensor
+    """(...,)."""
+    entropy: Tensor
+    """() in nats."""
+    bound: Tensor
+    """() how far means lie beyond the bounds of actions."""
 
 
 class Losses(NamedTuple):
@@ -69,29 +95,19 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clipped: boo
     return torch.maximum(error, (near - returns).square()).mean()
 
 
-def ppo_losses(
-    new_log_prob: Tensor,
-    old_log_prob: Tensor,
-    advantages: Tensor,
-    values: Tensor,
-    old_values: Tensor,
-    returns: Tensor,
-    entropy: Tensor,
-    bound: Tensor,
-    weights: LossWeights,
-) -> Losses:
-    """All losses of a minibatch of samples (...,), whatever their axes; ``entropy`` and ``bound`` are scalars."""
-    log_ratio = new_log_prob - old_log_prob
+def ppo_losses(recorded: Recorded, found: Found, weights: LossWeights) -> Losses:
+    """All losses of a minibatch."""
+    log_ratio = found.log_prob - recorded.log_prob
     ratio = log_ratio.detach().exp()
-    surrogate = policy_loss(log_ratio, advantages, weights.clip)
-    regression = value_loss(values, old_values, returns, weights.clip_value, weights.value_clip)
-    total = surrogate + weights.value * regression - weights.entropy * entropy + weights.bound * bound
+    surrogate = policy_loss(log_ratio, recorded.advantage, weights.clip)
+    regression = value_loss(found.value, recorded.value, recorded.target, weights.clip_value, weights.value_clip)
+    total = surrogate + weights.value * regression - weights.entropy * found.entropy + weights.bound * found.bound
     return Losses(
         total=total,
         policy=surrogate.detach(),
         value=regression.detach(),
-        entropy=entropy.detach(),
-        bound=bound.detach(),
+        entropy=found.entropy.detach(),
+        bound=found.bound.detach(),
         approx_kl=(ratio - 1.0 - log_ratio.detach()).mean(),
         clip_fraction=((ratio - 1.0).abs() > weights.clip).float().mean(),
         old_approx_kl=-log_ratio.detach().mean(),

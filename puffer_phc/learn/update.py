@@ -10,7 +10,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.learning_rate import LearningRate
 from puffer_phc.learn.optimizer import FlatAdam, sound_means
 from puffer_phc.learn.policy import PHCPolicy, bound_loss, entropy, log_prob
-from puffer_phc.learn.ppo import Losses, LossWeights, explained_variance, mean_and_deviation, normalized, ppo_losses
+from puffer_phc.learn.ppo import Found, Losses, LossWeights, Recorded, explained_variance, mean_and_deviation, normalized, ppo_losses
 from puffer_phc.learn.rollout import Rollout, autocast
 
 _METRIC_NAMES = {
@@ -98,17 +98,9 @@ class Updater:
             memories = rollout.memories.flatten(0, 1)[segments]
             mean, values, _ = self._policy.unroll(picked(rollout.observations), memories, picked(rollout.starts))
         log_std = self._policy.log_std
-        losses = ppo_losses(
-            log_prob(mean, log_std, picked(rollout.actions)),
-            picked(rollout.log_probs),
-            picked(advantages),
-            values,
-            picked(rollout.values),
-            picked(returns),
-            entropy(log_std),
-            bound_loss(mean),
-            self._weights,
-        )
+        found = Found(log_prob(mean, log_std, picked(rollout.actions)), values, entropy(log_std), bound_loss(mean))
+        recorded = Recorded(picked(rollout.log_probs), picked(rollout.values), picked(advantages), picked(returns))
+        losses = ppo_losses(recorded, found, self._weights)
         if not self._initial:
             return losses
         drift = self._drift()

@@ -4,17 +4,13 @@ A pickle is a program: unpickling may call any function. The unpickler here know
 containers need and refuses all others, before anything is called. Arrays in joblib's files lie in the stream behind a small wrapper object.
 """
 
-import bz2
 import collections
 import contextlib
-import gzip
 import io
-import lzma
 import pickle
 import re
-import zlib
 from pathlib import Path
-from typing import IO, Any, Callable, ClassVar, Dict, Iterator, Optional, Sequence, Tuple
+from typing import IO, Any, Callable, ClassVar, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -22,11 +18,10 @@ from torch._utils import _rebuild_tensor_v2
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.array_archive import UNPACKED_BYTES, UNPACKED_RATIO
+from puffer_phc.motion.packed_stream import READ_BYTES, Bounded, open_pickle
 
 MAX_ARRAY_BYTES = 1 << 32
 """A single array of an honest clip is a thousand times smaller."""
-
-_READ_BYTES = 1 << 20
 
 
 def load_plain_pickle(path: Path) -> Any:
@@ -36,7 +31,7 @@ def load_plain_pickle(path: Path) -> Any:
     """
     with pickle_errors(f"motion file '{path}'", "a motion file"), open_pickle(path) as stream:
         limit = max(UNPACKED_BYTES, UNPACKED_RATIO * path.stat().st_size)
-        bounded: Any = _Bounded(stream, limit)
+        bounded: Any = Bounded(stream, limit)
         return PlainUnpickler(bounded).load()
 
 
@@ -53,71 +48,6 @@ def pickle_errors(label: str, expected: str) -> Iterator[None]:
         raise MotionFileError(f"{label}: {error}") from error
     except Exception as error:  # A damaged pickle fails anywhere and with any type.
         raise MotionFileError(f"{label} is damaged or not {expected} ({type(error).__name__}: {error})") from error
-
-
-class _ZlibReader(io.RawIOBase):
-    """The contents of a zlib stream, as joblib writes it, a piece at a time."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._decompressor = zlib.decompressobj()
-
-    def readable(self) -> bool:
-        """Whether one can read, as files say it."""
-        return True
-
-    def readinto(self, target: Any) -> int:
-        """Fill ``target`` with what comes next and return how many bytes it was; 0 at the end."""
-        data = b""
-        while not data and not self._decompressor.eof:
-            compressed = self._decompressor.unconsumed_tail or self._stream.read(_READ_BYTES)
-            if not compressed:
-                raise EOFError("the file ends early")
-            data = self._decompressor.decompress(compressed, len(target))
-        target[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        """Close the file beneath too."""
-        self._stream.close()
-        super().close()
-
-
-def open_pickle(path: Path) -> IO[bytes]:
-    """The pickle stream in a file, by its first bytes."""
-    with path.open("rb") as stream:
-        start = stream.read(6)
-    if start[:2] == b"\x1f\x8b":
-        return gzip.open(str(path), "rb")  # type: ignore[return-value]
-    if start[:3] == b"BZh":
-        return bz2.open(str(path), "rb")
-    if start[:6] == b"\xfd7zXZ\x00" or start[:3] == b"]\x00\x00":
-        return lzma.open(str(path), "rb")
-    if start[:1] == b"\x78":
-        return io.BufferedReader(_ZlibReader(path.open("rb")), _READ_BYTES)
-    return path.open("rb")
-
-
-class _Bounded(io.BufferedIOBase):
-    """A stream that ends in an error after ``limit`` bytes: packed files can hold a thousand times their size."""
-
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
-        self._stream, self._left = stream, limit
-
-    def _taken(self, data: bytes) -> bytes:
-        self._left -= len(data)
-        if self._left < 0:
-            raise pickle.UnpicklingError("unpacks to more than any motion")
-        return data
-
-    def read(self, size: Optional[int] = -1) -> bytes:
-        """The next ``size`` bytes."""
-        wanted = self._left + 1 if size is None or size < 0 else min(size, self._left + 1)
-        return self._taken(self._stream.read(wanted))
-
-    def readline(self, size: Optional[int] = -1) -> bytes:
-        """What there is up to the end of the line."""
-        return self._taken(self._stream.readline(self._left + 1 if size is None or size < 0 else size))
 
 
 class _DType:
@@ -192,7 +122,7 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     """The next ``size`` bytes; memory grows with what is really there."""
     pieces = []
     while size > 0:
-        piece = stream.read(min(size, _READ_BYTES))
+        piece = stream.read(min(size, READ_BYTES))
         if not piece:
             raise EOFError("the file ends early")
         pieces.append(piece)

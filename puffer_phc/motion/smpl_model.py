@@ -16,7 +16,8 @@ from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.skeleton import NUM_BODIES, SMPL_ORDER, SMPL_TO_MJCF, UPRIGHT_TO_SMPL_REST
 from puffer_phc.motion.file import Clip
-from puffer_phc.motion.plain_pickle import ADMITTED, PlainArray, PlainUnpickler, open_pickle, pickle_errors
+from puffer_phc.motion.packed_stream import open_pickle
+from puffer_phc.motion.plain_pickle import ADMITTED, PlainArray, PlainUnpickler, pickle_errors
 
 FLOOR_FRAMES = 48
 """Frames, evenly spread over a clip, whose median lowest vertex is the floor."""
