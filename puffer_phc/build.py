@@ -14,7 +14,8 @@ from puffer_phc.env.observations import observation_size
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.env.style import AmpObserver, DifferenceObserver, StyleObserver
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult, Policy, evaluate, merge
+from puffer_phc.evaluate.evaluation import Policy, evaluate
+from puffer_phc.evaluate.result import EvaluationResult, merge
 from puffer_phc.evaluate.tables import read_hard_clips
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.learn.checkpoint import Checkpoint, load_policy

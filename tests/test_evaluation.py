@@ -10,7 +10,9 @@ from waiting import NothingWaits, WaitedError
 
 from puffer_phc import rotations
 from puffer_phc.config import EnvConfig
-from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult, Judge, evaluate, merge
+from puffer_phc.evaluate.evaluation import evaluate
+from puffer_phc.evaluate.judge import Judge
+from puffer_phc.evaluate.result import ERROR_NAMES, EvaluationResult, merge
 from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.humanoid.skeleton import NUM_BODIES
 from puffer_phc.motion.file import Clip

@@ -12,7 +12,7 @@ from synthetic_motion import swaying_library
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import outcomes, read_motions, write_results
 from puffer_phc.evaluate.trace import record
 from puffer_phc.humanoid.skeleton import BODIES

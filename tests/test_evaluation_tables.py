@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.figures import FIGURES, GOALS
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import COLUMNS, read_hard_clips, summary_table, write_results
 
 NOW = datetime(2026, 3, 7, 15, 4)

@@ -17,7 +17,7 @@ from puffer_phc import build
 from puffer_phc.addresses import check_port
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
 from puffer_phc.errors import BackendError, ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import write_motions
 from puffer_phc.main import main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file

@@ -10,7 +10,7 @@ from puffer_phc.command_line import say
 from puffer_phc.commands.evaluation_keeper import worst_traces
 from puffer_phc.commands.session import evaluate_saved, evaluated, needed_checkpoint, open_session
 from puffer_phc.config import Config
-from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import read_motions, summary_table, write_output, write_results
 from puffer_phc.evaluate.trace import Trace
 from puffer_phc.files import check_writable

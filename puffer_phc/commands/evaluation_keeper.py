@@ -6,7 +6,8 @@ from typing import List
 from puffer_phc import build
 from puffer_phc.config import Config
 from puffer_phc.errors import PhcError
-from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
+from puffer_phc.evaluate.evaluation import Policy
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import worst_first, write_motions
 from puffer_phc.evaluate.trace import Trace, record
 from puffer_phc.motion.library import MotionLibrary

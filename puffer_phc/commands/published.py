@@ -11,8 +11,8 @@ from rich.table import Table
 
 from puffer_phc.command_line import say
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.figures import FIGURES
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.files import write_whole
 from puffer_phc.learn.origin import origin
 from puffer_phc.motion.cmu import KNEE_SUBJECTS

@@ -10,7 +10,8 @@ import torch
 from puffer_phc import build
 from puffer_phc.config import Config, chosen
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult, Policy
+from puffer_phc.evaluate.evaluation import Policy
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
 from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.learn.distributed import World

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import ERROR_NAMES, EvaluationResult
 from puffer_phc.evaluate.figures import FIGURES
+from puffer_phc.evaluate.result import ERROR_NAMES, EvaluationResult
 from puffer_phc.files import make_folder, whole_file
 
 PathLike = Union[str, "os.PathLike[str]"]

@@ -8,7 +8,8 @@ from torch import Tensor
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.terminations import fails_relaxed, fails_strict
-from puffer_phc.evaluate.evaluation import Policy, Watched, frames_to_play
+from puffer_phc.evaluate.evaluation import Policy, frames_to_play
+from puffer_phc.evaluate.judge import Watched
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.sampler import FixedSampler
 from puffer_phc.sim.simulator import Simulator

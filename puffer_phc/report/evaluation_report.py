@@ -5,8 +5,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from puffer_phc.evaluate.evaluation import EvaluationResult
 from puffer_phc.evaluate.figures import FIGURES, Figure
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import outcomes, worst_first
 from puffer_phc.evaluate.trace import Trace
 from puffer_phc.report import charts, page

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from puffer_phc.errors import ConfigError
-from puffer_phc.evaluate.evaluation import EvaluationResult
+from puffer_phc.evaluate.result import EvaluationResult
 from puffer_phc.evaluate.tables import outcomes, read_motions, worst_first
 
 
