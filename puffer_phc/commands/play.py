@@ -61,7 +61,7 @@ def make_play_session(
         return VideoRecorder(path, config.video.width, config.video.height, 1.0 / env.control_dt)
 
     settings = Settings(sampled=not options.deterministic)
-    return PlaySession(env, load(path, checkpoint), playlist, path, load, record, settings, options.push_speed)
+    return PlaySession(env, load(path, checkpoint), path, load, record, settings, options.push_speed)
 
 
 Opener = Callable[[], PlaySession]

@@ -1,5 +1,6 @@
 """The sweep mode: options and their ranges from the INI file, trainings as processes of their own, a table and a page at the end."""
 
+import contextlib
 import logging
 import math
 import os
@@ -64,24 +65,26 @@ def sweep(arguments: Parsed) -> int:
     search = make_search(space, options, 0)
     folder = Path(arguments.train.data_dir) / options.name
     make_folder(folder)
-    lock = FolderLock(folder)
-    journal = Journal(folder, definition(space, options))
-    if journal.runs:
-        logger.info("going on with the sweep in %s: %d runs, %d of them over", folder, len(journal.runs), _num_over(journal))
-        search = make_search(space, options, len(journal.runs))
-    launcher = TrainingLauncher(arguments, folder, device)
-    tracker = Wandb(folder, arguments.wandb_project, {"sweep": definition(space, options)}, origin()) if arguments.track else None
-    listener = _Listener(journal, space, options, folder, tracker)
-    try:
-        work = Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end)
-        received = _run_until_signal(work)
-    finally:
-        if tracker is not None:
-            tracker.close()
-        journal.close()
-        lock.release()
+    with contextlib.ExitStack() as held:
+        held.callback(FolderLock(folder).release)
+        journal = held.enter_context(contextlib.closing(Journal(folder, definition(space, options))))
+        if journal.runs:
+            logger.info("going on with the sweep in %s: %d runs, %d of them over", folder, len(journal.runs), _num_over(journal))
+            search = make_search(space, options, len(journal.runs))
+        launcher = TrainingLauncher(arguments, folder, device)
+        listener = _Listener(journal, space, options, folder, _open_tracker(arguments, folder, definition(space, options), held))
+        received = _run_until_signal(Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end))
     listener.finish()
     return 128 + received if received else 0
+
+
+def _open_tracker(arguments: Parsed, folder: Path, described: Dict[str, Any], held: contextlib.ExitStack) -> Optional[Wandb]:
+    """Weights & Biases where it was asked for, until ``held`` ends."""
+    if not arguments.track:
+        return None
+    tracker = Wandb(folder, arguments.wandb_project, {"sweep": described}, origin())
+    held.callback(tracker.close)
+    return tracker
 
 
 def read_space(arguments: Parsed) -> Space:

@@ -42,6 +42,18 @@ LONGEST_UNBALANCED = 1.0
 UNBALANCED = 0.2
 """m from the nearest supporting point."""
 
+STILL_SPEED = 0.3
+"""m/s, mean over the bodies: slower is hardly moving."""
+
+SUPPORT_HEIGHT = 0.12
+"""m over the lowest body: what is no higher may bear the body's weight."""
+
+RESTING_HEIGHTS = {"L_Ankle": 0.09, "R_Ankle": 0.09, "L_Toe": 0.04, "R_Toe": 0.04}
+"""m: joints of feet that are lower and hardly move up or down are at rest on the floor, and should not slide."""
+
+RESTING_SPEED = 0.15
+"""m/s up or down."""
+
 SHORTEST = 0.3
 """s: shorter clips teach nothing."""
 
@@ -151,25 +163,23 @@ def _gradient(values: Tensor, fps: float) -> Tensor:
 
 def _foot_slide(positions: Tensor, fps: float) -> float:
     """Mean horizontal speed in m/s of ankles and toes that are low and hardly move up or down."""
-    feet = positions[:, body_ids(("L_Ankle", "R_Ankle", "L_Toe", "R_Toe"))]
+    feet = positions[:, body_ids(tuple(RESTING_HEIGHTS))]
     velocity = _gradient(feet, fps)
-    resting = (feet[..., 2] < torch.tensor([0.09, 0.09, 0.04, 0.04])) & (velocity[..., 2].abs() < 0.15)
+    resting = (feet[..., 2] < torch.tensor(list(RESTING_HEIGHTS.values()))) & (velocity[..., 2].abs() < RESTING_SPEED)
     return float(velocity[..., :2].norm(dim=-1)[resting].mean()) if bool(resting.any()) else 0.0
 
 
 def _unbalanced(measured: _Measured, fps: float) -> Tensor:
-    """(F,) whether the pelvis-and-chest centre is far from whatever touches the floor, while the body hardly moves."""
+    """(F,) whether the body hardly moves while its centre is far from, and outside of, what may bear its weight."""
     positions = measured.positions
     centre = positions[:, body_ids(("Pelvis", "Spine", "Head", "L_Knee", "R_Knee"))].mean(1)
-    still = _gradient(positions, fps).norm(dim=-1).mean(-1) < 0.3
-    near = positions[..., 2] < positions[..., 2].amin(-1, keepdim=True) + 0.12
-    away = (positions[..., :2] - centre[:, None, :2]).norm(dim=-1)
-    nearest = torch.where(near, away, torch.full_like(away, 9.0)).amin(-1)
+    still = _gradient(positions, fps).norm(dim=-1).mean(-1) < STILL_SPEED
+    supports = positions[..., 2] < positions[..., 2].amin(-1, keepdim=True) + SUPPORT_HEIGHT
+    offsets = positions[..., :2] - centre[:, None, :2]
+    nearest = offsets.norm(dim=-1).masked_fill(~supports, torch.inf).amin(-1)
     directions = torch.linspace(0.0, 2.0 * math.pi, 17)[:-1]
-    rays = torch.stack((directions.cos(), directions.sin()))
-    reach = (positions[..., :2] - centre[:, None, :2]) @ rays
-    reach = torch.where(near[..., None], reach, torch.full_like(reach, -9.0)).amax(1)
-    outside = (-reach).amax(-1)
+    reach = offsets @ torch.stack((directions.cos(), directions.sin()))
+    outside = (-reach.masked_fill(~supports[..., None], -torch.inf).amax(1)).amax(-1)
     return still & (outside > UNBALANCED) & (nearest > UNBALANCED)
 
 
@@ -235,6 +245,14 @@ def _inspect(clip: Clip, measured: _Measured) -> Tuple[Clip, Inspection]:
         clip, measured, repairs = _repaired(clip, measured)
     except MotionFileError as error:
         hopeless.append(str(error))
+    figures = _figures(clip, measured, offset)
+    unbalanced = longest_run(_unbalanced(measured, clip.fps)) / clip.fps
+    verdict, reasons = _judge(figures, unbalanced, repairs, hopeless)
+    return clip, figures._replace(verdict=verdict, reasons="; ".join(reasons))
+
+
+def _figures(clip: Clip, measured: _Measured, floor_offset: float) -> Inspection:
+    """What is measured on ``clip``, not judged yet; its floor was at ``floor_offset`` m before it was repaired."""
     root, local = torch.from_numpy(clip.root_pos), torch.from_numpy(clip.local_quats)
     positions, quats = measured.positions, measured.quats
     step = steps(local) * (clip.fps / 30.0)
@@ -243,13 +261,13 @@ def _inspect(clip: Clip, measured: _Measured) -> Tuple[Clip, Inspection]:
     deepest = PAIRS[int(pair[int(depth.argmax())])].tolist()
     velocity = _gradient(root, clip.fps)
     airborne = measured.lowest > AIRBORNE
-    figures = Inspection(
+    return Inspection(
         name=clip.name,
         frames=clip.num_frames,
         seconds=clip.duration,
         verdict=OK,
         reasons="",
-        floor_offset_m=offset,
+        floor_offset_m=floor_offset,
         sunk_share=float((measured.lowest < -DEPTH).float().mean()),
         deepest_m=float((-measured.lowest).amax().clamp_min(0.0)),
         airborne_share=float(airborne.float().mean()),
@@ -266,6 +284,3 @@ def _inspect(clip: Clip, measured: _Measured) -> Tuple[Clip, Inspection]:
         self_penetration_share=float((depth > DEPTH).float().mean()),
         self_penetration_pair="–".join(BODY_NAMES[body] for body in deepest) if float(depth.max()) > 0 else "",
     )
-    unbalanced = longest_run(_unbalanced(measured, clip.fps)) / clip.fps
-    verdict, reasons = _judge(figures, unbalanced, repairs, hopeless)
-    return clip, figures._replace(verdict=verdict, reasons="; ".join(reasons))

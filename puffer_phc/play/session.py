@@ -32,16 +32,15 @@ class PlaySession:
 
     def __init__(
         self,
-        env: ImitationEnv,
+        env: ImitationEnv[Playlist],
         policy: PHCPolicy,
-        playlist: Playlist,
         checkpoint: Path,
         load_policy: Callable[[Path], PHCPolicy],
         make_recorder: Callable[[], Recorder],
         settings: Settings,
         push_speed: float,
     ) -> None:
-        self.env, self._playlist = env, playlist
+        self.env, self._playlist = env, env.sampler
         self._use(policy)
         self._checkpoint, self._load_policy, self.make_recorder = checkpoint, load_policy, make_recorder
         self._checkpoint_time = checkpoint.stat().st_mtime_ns
@@ -52,7 +51,7 @@ class PlaySession:
         self._message = ""
         self.control_dt = env.control_dt
         self.clip_names: Sequence[str] = env.motions.names
-        self.settings = settings._replace(clip=playlist.clip)
+        self.settings = settings._replace(clip=self._playlist.clip)
         self.is_over = False
         self.camera: Optional[CameraPlace] = None
 
