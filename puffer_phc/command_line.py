@@ -1,13 +1,15 @@
 """How every command speaks and ends: what the user can mend is one line and exit code 2, Ctrl-C as shells have it, all else a traceback."""
 
 import contextlib
+import errno
+import io
 import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Callable, List, Optional
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from puffer_phc.config import EnvConfig
 from puffer_phc.errors import PhcError
@@ -23,8 +25,20 @@ TERMINATED = 143
 """Exit code after SIGTERM, likewise."""
 
 
+class Terminal(Console):
+    """Where a program writes. A reader who is gone is an ``OSError``, as a full disk is; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich asks when the reader is gone."""
+        self.quiet = True
+        self.print()  # forgets what is still to be written
+        self.quiet = False
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def run_main(work: Callable[[], int], debug: bool = False) -> int:
     """The exit code of ``work``; our own errors and those of files are one line on stderr, or a traceback with ``debug``."""
+    _write_any_text()
     try:
         return work()
     except (PhcError, OSError) as error:
@@ -42,7 +56,13 @@ def run_main(work: Callable[[], int], debug: bool = False) -> int:
 def say(line: str) -> None:
     """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break. None where nobody reads it."""
     with contextlib.suppress(OSError):
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        Terminal().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(table: RenderableType) -> None:
+    """A table on the terminal. None where nobody reads it."""
+    with contextlib.suppress(OSError):
+        Terminal().print(table)
 
 
 def again(words: List[str], motion_file: Optional[str] = None) -> str:
@@ -51,6 +71,13 @@ def again(words: List[str], motion_file: Optional[str] = None) -> str:
     program = ["python", script] if script.endswith(".py") else [Path(script).name]
     is_default = motion_file is None or Path(motion_file) == resource_root() / EnvConfig.motion_file
     return " ".join(shlex.quote(word) for word in program + words + ([] if is_default else ["-m", str(motion_file)]))
+
+
+def _write_any_text() -> None:
+    """Let no character that a terminal does not know, nor a file's name that is no text, end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(line: str) -> None:

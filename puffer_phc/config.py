@@ -62,7 +62,7 @@ class BaseConfig:
 
     def __post_init__(self) -> None:
         _check("base", self)
-        if not self.env_name or set(self.env_name) & set("/\\") or self.env_name.startswith("."):
+        if not self.env_name or set(self.env_name) & set("/\\") or self.env_name.startswith(".") or not self.env_name.isprintable():
             raise ConfigError(f"base.env_name is {self.env_name!r}, must be a plain folder name")
 
 

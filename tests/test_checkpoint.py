@@ -64,7 +64,11 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with pytest.raises(CheckpointError, match="does not exist"):
         load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"is not a file; the newest of a run is latest\.pt in it"):
+        load_checkpoint(tmp_path)
     save_checkpoint(path, make_checkpoint(make_policy()))
+    with pytest.raises(CheckpointError, match=r"is not a run's folder but a file; .* with -c"):
+        load_newest(path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(path)

@@ -1,6 +1,9 @@
+import io
+import sys
+
 import pytest
 
-from puffer_phc.command_line import INTERRUPTED, USER_ERROR, run_main
+from puffer_phc.command_line import INTERRUPTED, USER_ERROR, run_main, say
 from puffer_phc.errors import ConfigError
 
 
@@ -35,3 +38,18 @@ def test_our_own_mistakes_are_not_hidden():
 def test_ctrl_c_ends_quietly(capsys):
     assert run_main(raising(KeyboardInterrupt())) == INTERRUPTED
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("text", ["walk · 3", "name \udcff.bvh"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_text_that_a_terminal_cannot_show_ends_no_program(monkeypatch, encoding, text):
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+
+    def work():
+        say(text)
+        return 0
+
+    assert run_main(work) == 0
+    shown = output.buffer.getvalue().decode(encoding).strip()
+    assert shown == text.encode(encoding, "backslashreplace").decode(encoding)

@@ -52,6 +52,7 @@ def test_config_ini_lists_every_option_with_its_default():
         (EvalConfig, "num_envs", 0),
         (BaseConfig, "env_name", "../run"),
         (BaseConfig, "env_name", ""),
+        (BaseConfig, "env_name", "two\nlines"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(section, name, value):

@@ -118,6 +118,30 @@ def test_output_that_finds_no_room_does_not_stop_training(tmp_path: Path) -> Non
     assert load_checkpoint(folder / "latest.pt").trainer["global_step"] >= 320
 
 
+def run_unread(words: List[str]) -> "subprocess.CompletedProcess[str]":
+    """The program with a standard output that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return run(words, size=10**9, output=writer)
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_reader_who_is_gone_does_not_stop_training(tmp_path: Path) -> None:
+    """As in ``train.py | head``; rich would end the program with the first line that nobody reads, before there is a checkpoint."""
+    done = run_unread(short_run(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("training goes on without it") == 1 and "Traceback" not in done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert load_checkpoint(folder / "latest.pt").trainer["global_step"] >= 320
+    words = ["--mode", "eval", "-c", str(folder / "latest.pt"), "-m", str(tmp_path / "motion.npz"), "--output", str(tmp_path / "results")]
+    done = run_unread(words)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.suffix for path in (tmp_path / "results").iterdir()) == [".html", ".json", ".tsv"]
+
+
 def test_a_deleted_run_folder_comes_back_with_the_next_checkpoint(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 7, checkpoint_interval=2)
     log = MetricsLog(tmp_path / "run" / "metrics.jsonl") if (tmp_path / "run").mkdir() is None else None

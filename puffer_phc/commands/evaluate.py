@@ -4,9 +4,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
-from rich.console import Console
-
-from puffer_phc.command_line import say
+from puffer_phc.command_line import say, show
 from puffer_phc.commands.evaluation_keeper import worst_traces
 from puffer_phc.commands.session import evaluate_saved, evaluated, needed_checkpoint, open_session
 from puffer_phc.config import Config
@@ -33,8 +31,8 @@ def evaluate(arguments: Parsed) -> int:
         compared = read_compared(session.config)
         result, motions, policy = evaluated(session, arguments)
         if session.world.is_main:
-            Console().print(summary_table(result))
             files = write_results(result, arguments.output)
+            show(summary_table(result))
             for file in files:
                 say(f"wrote {file}")
         if session.config.eval.report:

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 from typing import Callable, Optional
 
-from rich.console import Console
 from rich.progress import track
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
+from puffer_phc.command_line import Terminal
 from puffer_phc.commands.session import needed_checkpoint, open_session
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv
@@ -91,7 +91,7 @@ def show_web(config: Config, opened: Opener, output: Path) -> int:
     check_port(config.play.host, config.play.port)
     session = opened()
     page = WebPage(session, config.play.host, config.play.port)
-    Console().print(f"watch at {page.url} · Ctrl-C ends", highlight=False, soft_wrap=True)
+    Terminal().print(f"watch at {page.url} · Ctrl-C ends", highlight=False, soft_wrap=True)
     try:
         page.run()
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def show_video(config: Config, opened: Opener, output: Path) -> int:
     fps = 1.0 / session.control_dt
     num_tiles = session.frame().num_humanoids
     recorder = VideoRecorder(path, options.width, options.height, fps, range(num_tiles))
-    console = Console()
+    console = Terminal()
     try:
         for _ in track(range(max(round(options.seconds * fps), 1)), "drawing", console=console, transient=True):
             session.step()
@@ -127,7 +127,7 @@ def show_video(config: Config, opened: Opener, output: Path) -> int:
 def show_text(config: Config, opened: Opener, output: Path) -> int:
     """No picture: a line for every clip (or the chosen one), when it is over or lost for the first time."""
     session = opened()
-    console = Console()
+    console = Terminal()
     left = set(session.clip_names) if config.play.clip is None else {config.play.clip}
     try:
         while left:

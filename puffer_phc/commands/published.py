@@ -6,10 +6,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
-from puffer_phc.command_line import say
+from puffer_phc.command_line import say, show
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.figures import FIGURES
 from puffer_phc.evaluate.result import EvaluationResult
@@ -64,7 +63,7 @@ def show_conversion(own: Results, published: Results) -> None:
         table.add_row(name, str(published.get(name, "–")), str(own[name]))
     for label, figure in own["figures"].items():
         table.add_row(label, *(spread_text(one) for one in (published.get("figures", {}).get(label), figure)))
-    Console().print(table)
+    show(table)
 
 
 def spread_text(figure: Optional[Results]) -> str:
@@ -90,4 +89,4 @@ def show_evaluation(own: Results, published: Results) -> None:
         table.add_row(role, "clips", str(theirs.get("clips", "–")), str(own[role]["clips"]))
         for key in PUBLISHED:
             table.add_row("", FIGURES[key].label, *(FIGURES[key].text(one.get(key)) for one in (theirs, own[role])))
-    Console().print(table)
+    show(table)

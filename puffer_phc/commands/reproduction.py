@@ -11,10 +11,9 @@ from typing import Iterable, List, Sequence, Tuple
 
 import torch
 import tyro
-from rich.console import Console
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import say
+from puffer_phc.command_line import Terminal, say
 from puffer_phc.commands.converting import collect
 from puffer_phc.commands.published import (
     Results,
@@ -203,7 +202,7 @@ def make_manifest(folder: Folder, output: Path = MANIFEST, processes: int = os.c
 
 def convert_all(jobs: Sequence[Sequence[Source]], processes: int) -> Converted:
     """What comes of all jobs, with a progress bar."""
-    return collect(convert(jobs, Options(), processes), sum(len(job) for job in jobs), Console())
+    return collect(convert(jobs, Options(), processes), sum(len(job) for job in jobs), Terminal())
 
 
 def save_set(path: Path, clips: Sequence[Clip]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 import torch
-from rich.console import Console
 
+from puffer_phc.command_line import say, show
 from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.errors import ConfigError
@@ -189,10 +189,9 @@ class _Listener:
         """Show the table and where the page is."""
         from puffer_phc.report.sweep_report import summary_table
 
-        console = Console()
-        console.print(summary_table(self._journal.runs, self._space, self._options))
         path = self._write_page()
-        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        show(summary_table(self._journal.runs, self._space, self._options))
+        say(f"wrote {path}")
 
     def _write_page(self) -> Path:
         from puffer_phc.report.sweep_report import sweep_report  # draws, and takes a second to load

@@ -8,11 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
-from rich.console import Console
-
 from puffer_phc import build
 from puffer_phc.addresses import check_port
-from puffer_phc.command_line import INTERRUPTED, TERMINATED, again, say
+from puffer_phc.command_line import INTERRUPTED, TERMINATED, Terminal, again, say
 from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
 from puffer_phc.commands.session import Session, open_session, session_policy
 from puffer_phc.config import chosen
@@ -147,7 +145,7 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PH
         remove_parts(run_dir)
         listeners += _trackers(arguments, session, run_dir)
         listeners.append(MetricsLog(run_dir / METRICS, first_step))
-        listeners.append(terminal_reporter(Console(), f"puffer-phc · {run_dir}", progress))
+        listeners.append(terminal_reporter(Terminal(), f"puffer-phc · {run_dir}", progress))
         if session.config.train.watch:
             page = Watch(session.config, run_dir, policy)
             listeners[-1].message(f"watch at {page.url}")

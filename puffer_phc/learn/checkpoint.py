@@ -109,8 +109,10 @@ def load_newest(run_dir: Path) -> "tuple[Path, Checkpoint]":
 
     Raises ``CheckpointError`` where there is none.
     """
-    if not is_there(run_dir) or not run_dir.is_dir():
+    if not is_there(run_dir):
         raise CheckpointError(f"run folder '{run_dir}' does not exist")
+    if not run_dir.is_dir():
+        raise CheckpointError(f"'{run_dir}' is not a run's folder but a file; a checkpoint in a file is taken with -c")
     first_error: Optional[CheckpointError] = None
     for path in (run_dir / LATEST, *sorted(run_dir.glob("model_*.pt"), reverse=True)):
         try:
@@ -127,8 +129,10 @@ def load_newest(run_dir: Path) -> "tuple[Path, Checkpoint]":
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
     """Read a checkpoint onto the CPU. Raises ``CheckpointError`` naming the file and what is wrong with it."""
     path = Path(path)
-    if not is_there(path) or not path.is_file():
+    if not is_there(path):
         raise CheckpointError(f"checkpoint '{path}' does not exist")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint '{path}' is not a file{f'; the newest of a run is {LATEST} in it' if path.is_dir() else ''}")
     try:
         with path.open("rb") as file:
             _check_archive(file)
