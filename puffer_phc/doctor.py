@@ -128,12 +128,20 @@ def _isaac_gym() -> str:
     return str(Path(spec.origin).parent) if spec is not None and spec.origin else "present"
 
 
+_EXTRAS = (
+    ("wandb", "--track", "'puffer-phc[wandb]'"),
+    ("tensorboard", "--tensorboard", "'puffer-phc[tensorboard]'"),
+    ("onnx", "scripts/export_policy.py", "'puffer-phc[onnx]'"),
+    ("viser", "play on a web page", "viser"),
+    ("imageio-ffmpeg", "videos as .mp4", "imageio-ffmpeg"),
+    ("matplotlib", "charts in the page of an evaluation", "matplotlib"),
+)
+"""Name, what it gives, what to install."""
+
+
 def extras(machine: Machine) -> List[Finding]:
     """Optional packages."""
-    found = []
-    for name, gives in (("wandb", "--track"), ("tensorboard", "--tensorboard"), ("viser", "play on a web page")):
-        command = f"pip install 'puffer-phc[{name}]'" if name != "viser" else "pip install viser"
-        found.append(Finding("extras", name, machine.version(name), gives, command))
+    found = [Finding("extras", name, machine.version(name), gives, f"pip install {what}") for name, gives, what in _EXTRAS]
     tools = {name: machine.version(name) for name in ("pytest", "hypothesis", "ruff", "pyright", "isaacgym-stubs")}
     absent = [name for name, version in tools.items() if version is None]
     found.append(
@@ -206,9 +214,13 @@ def report(found: List[Finding]) -> str:
 
 
 def main() -> int:
-    """Print the report; always 0."""
+    """Print the report; always 0, even where nothing can be printed."""
     text = report(examine(Machine()))
-    sys.stdout.write(text.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"))
+    try:
+        sys.stdout.write(text.encode(sys.stdout.encoding or "utf-8", "replace").decode(sys.stdout.encoding or "utf-8"))
+        sys.stdout.flush()
+    except OSError:  # a full disk, a reader that is gone: what is still held back would fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -49,7 +49,9 @@ def test_it_runs_says_what_is_there_and_loads_no_engine():
 
 def test_everything_missing_has_a_use_and_a_command():
     missing = [finding for finding in examine(Bare()) if finding.found is None]
-    assert {"torch", "cuda", "mujoco_cpu", "mujoco_warp", "isaac_gym", "gymtorch", "wandb", "dev"} <= {finding.name for finding in missing}
+    assert {"torch", "cuda", "mujoco_cpu", "mujoco_warp", "isaac_gym", "gymtorch", "wandb", "onnx", "dev"} <= {
+        finding.name for finding in missing
+    }
     assert all(finding.gives and finding.command for finding in missing)
     text = report(missing)
     assert "pip install --no-build-isolation ./gymtorch" in text
@@ -77,6 +79,13 @@ def test_a_check_that_fails_is_reported_and_the_others_go_on(monkeypatch):
     found = examine(Machine())
     assert {finding.group for finding in found} == set(doctor.CHECKS)
     assert any("libcudart" in finding.gives for finding in found)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_no_failure():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "puffer_phc.doctor"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
