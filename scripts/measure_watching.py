@@ -11,6 +11,7 @@ asleep: ``OMP_WAIT_POLICY=passive``. Needs an operating system that counts a chi
 import contextlib
 import json
 import os
+import re
 import socket
 import statistics
 import subprocess
@@ -50,15 +51,22 @@ class Run(NamedTuple):
 
     processor_seconds: float
     """Of the run and every process that it started."""
+    start_seconds: float
+    """Of the page's process until a humanoid moved."""
     page_seconds: float
-    """Of the page's process alone, its start included."""
+    """Of the page's process since then."""
     steps_per_second: float
     """The mean after the first iteration."""
 
 
+def own_seconds(run: Run) -> float:
+    """Processor seconds of the run without the page's process."""
+    return run.processor_seconds - run.start_seconds - run.page_seconds
+
+
 CHANGES: Dict[str, Callable[[Run, Run], float]] = {
     "processor seconds": lambda alone, watched: watched.processor_seconds / alone.processor_seconds - 1.0,
-    "the page's, of the run's own": lambda alone, watched: watched.page_seconds / (watched.processor_seconds - watched.page_seconds),
+    "the page's after its start, of the run's own": lambda alone, watched: watched.page_seconds / own_seconds(watched),
     "steps a second": lambda alone, watched: watched.steps_per_second / alone.steps_per_second - 1.0,
 }
 """Shares of what a run alone takes."""
@@ -77,13 +85,14 @@ def measure(steps: int, is_watched: bool) -> Run:
         if status:
             raise PhcError(f"a run failed: {process.stderr.read().decode(errors='replace').strip() if process.stderr else status}")
         (run_dir,) = Path(folder).iterdir()
-        return Run(usage.ru_utime + usage.ru_stime, page_seconds(run_dir / "watch.log"), steps_per_second(run_dir / "metrics.jsonl"))
+        return Run(usage.ru_utime + usage.ru_stime, *page_seconds(run_dir / "watch.log"), steps_per_second(run_dir / "metrics.jsonl"))
 
 
-def page_seconds(log: Path) -> float:
-    """What the page's process says that it took; 0 where there was none."""
+def page_seconds(log: Path) -> Tuple[float, float]:
+    """What the page's process says that it took to start and since then; 0 where there was none."""
     lines = log.read_text().splitlines() if log.exists() else []
-    return next((float(line[len(TAKEN) :].split()[0]) for line in lines if line.startswith(TAKEN)), 0.0)
+    start, since = next((re.findall(r"[\d.]+", line) for line in lines if line.startswith(TAKEN)), ("0", "0"))
+    return float(start), float(since)
 
 
 def steps_per_second(metrics: Path) -> float:
@@ -147,7 +156,7 @@ def describe(alone: Run, watched: Run) -> str:
     """The two runs of a pair in a line."""
     return (
         f"processor {alone.processor_seconds:.1f} s alone, {watched.processor_seconds:.1f} s watched, "
-        f"of which {watched.page_seconds:.2f} s for the page; "
+        f"of which {watched.start_seconds:.2f} s for the page's start and {watched.page_seconds:.2f} s for the page; "
         f"{alone.steps_per_second:,.0f} and {watched.steps_per_second:,.0f} steps/s"
     )
 

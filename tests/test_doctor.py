@@ -83,7 +83,7 @@ def test_a_check_that_fails_is_reported_and_the_others_go_on(monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_no_failure():
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "puffer_phc.doctor"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -238,8 +238,6 @@ def test_a_run_that_is_watched_says_where_and_keeps_its_clips(tmp_path, monkeypa
     words += ["--train.data_dir", "runs", "--train.eval_video", "True", "--video.width", "64", "--video.height", "48"]
     assert main([*words, "--train.watch", "--train.watch_port", str(port)]) == 0
     assert f"watch at http://127.0.0.1:{port}" in capsys.readouterr().out
-    (log,) = tmp_path.glob("runs/*/watch.log")
-    assert float(re.search(rf"{TAKEN} ([\d.]+) s$", log.read_text()).group(1)) > 0.0
     (table,) = tmp_path.glob("runs/*/clips.tsv")
     assert len(table.read_text().splitlines()) == 16
     films = list(tmp_path.glob("runs/*/videos/*.gif"))
@@ -265,6 +263,16 @@ def test_a_page_is_served_on_an_address_of_six_and_bad_requests_are_refused():
             connection.close()
     finally:
         server.close()
+
+
+def test_the_page_says_in_the_end_what_it_took(watched):
+    watch, run_dir = watched
+    watch.on_iteration(1, {})
+    wait_for(lambda: answer(watch.url, "/state")["attempt"] > 0)
+    watch.process.stdin.close()
+    watch.process.wait(PATIENCE)
+    start, since = re.search(rf"{TAKEN} ([\d.]+) s to start, ([\d.]+) s since$", (run_dir / "watch.log").read_text()).groups()
+    assert float(start) > 0.0 and float(since) > 0.0
 
 
 def test_a_page_whose_process_ends_is_missed_once_and_the_run_goes_on(watched, clock, caplog):
