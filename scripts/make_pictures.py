@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.append(str(REPOSITORY / "tests"))
@@ -58,8 +58,11 @@ def serving(words: List[str], port: int) -> Iterator[str]:
         process.wait()
 
 
-def photograph(url: str, is_ready: str, seconds: float, path: Path, key: Tuple[str, str] = ("", "")) -> None:
-    """Write what the page at ``url`` looks like ``seconds`` after the JavaScript ``is_ready`` came true, or after ``key`` (and code)."""
+def photograph(url: str, is_ready: str, seconds: float, path: Path, keys: Sequence[Tuple[str, str]] = ()) -> None:
+    """Write what the page at ``url`` looks like ``seconds`` after the JavaScript ``is_ready`` came true, and after each of ``keys``.
+
+    A key is its name and its code.
+    """
     from PIL import Image
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -68,7 +71,7 @@ def photograph(url: str, is_ready: str, seconds: float, path: Path, key: Tuple[s
         browser.call("Page.navigate", url=url)
         browser.wait_for(is_ready, PATIENCE)
         time.sleep(seconds)
-        if key[0]:
+        for key in keys:
             browser.evaluate("document.activeElement.blur()")
             browser.key(*key)
             time.sleep(seconds)
@@ -90,8 +93,8 @@ def photograph_play(checkpoint: List[str], clip: str, path: Path) -> None:
     """The play page."""
     port = free_port()
     with serving(["--mode", "play", *checkpoint, "--viewer", "web", "--play.port", str(port), "--play.clip", clip], port) as url:
-        pause = (" ", "Space")  # so that a slow browser catches up
-        photograph(url, "document.body && document.body.innerText.includes('Side by side')", 8.0, path, pause)
+        keys = ((" ", "Space"), ("y", "KeyY"))  # pause, so that a slow browser catches up, and the references aside
+        photograph(url, "document.body && document.body.innerText.includes('Side by side')", 8.0, path, keys)
 
 
 def photograph_report(checkpoint: List[str], clip: str, path: Path) -> None:
