@@ -272,7 +272,7 @@ def test_the_page_says_in_the_end_what_it_took(watched):
     watch.process.stdin.close()
     watch.process.wait(PATIENCE)
     start, since = re.search(rf"{TAKEN} ([\d.]+) s to start, ([\d.]+) s since$", (run_dir / "watch.log").read_text()).groups()
-    assert float(start) > 0.0 and float(since) > 0.0
+    assert float(start) > 0.1 and float(since) >= 0.0, "an attempt needs torch"
 
 
 def test_a_page_whose_process_ends_is_missed_once_and_the_run_goes_on(watched, clock, caplog):
