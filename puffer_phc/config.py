@@ -98,7 +98,7 @@ class EnvConfig:
     """Factor on every joint stiffness."""
     kd_scale: float = 1.0
     """Factor on every joint damping."""
-    torque_limit: float = 500.0
+    torque_limit: float = 1000.0
     """N·m: PD targets are clamped so that no joint component asks for more."""
     action_mode: Literal["residual", "absolute"] = "residual"
     """residual: targets are the reference plus the action; absolute (the original's): targets are the action times π."""

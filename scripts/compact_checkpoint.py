@@ -1,6 +1,9 @@
-"""Shrink a checkpoint for carrying or publishing: half-precision weights, no optimiser.
+"""Shrink a checkpoint for carrying or publishing: weights in sixteen or eight bits, no optimiser.
 
-python scripts/compact_checkpoint.py experiments/RUN/latest.pt sample_data/policy.pt
+python scripts/compact_checkpoint.py experiments/RUN/latest.pt policy.pt
+python scripts/compact_checkpoint.py experiments/RUN/latest.pt policy.pt --eight-bits
+
+In eight bits it is half as large again; docs/results.md says what that costs (nothing that an evaluation shows).
 
 With the critic a run goes on from it: as latest.pt in a folder of its own, it is what --resume takes. In parts it passes where files have
 to be small; cat joins them again, and a part that is missing or damaged is noticed by the checkpoint's checksums.
@@ -16,9 +19,9 @@ from puffer_phc.files import whole_file
 from puffer_phc.learn.checkpoint import compact, load_checkpoint, save_checkpoint
 
 
-def shrink(checkpoint: Path, output: Path, with_critic: bool, part_megabytes: Optional[float]) -> int:
+def shrink(checkpoint: Path, output: Path, with_critic: bool, eight_bits: bool, part_megabytes: Optional[float]) -> int:
     """Read, shrink, write."""
-    save_checkpoint(output, compact(load_checkpoint(checkpoint), with_critic))
+    save_checkpoint(output, compact(load_checkpoint(checkpoint), with_critic), eight_bits)
     size = output.stat().st_size
     print(f"wrote {output}: {size / 1e6:.2f} MB")
     if part_megabytes is not None:
@@ -51,9 +54,12 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path, help="checkpoint of a run")
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--with-critic", action="store_true", help="keep the critic, so that training can go on from the file")
+    parser.add_argument("--eight-bits", action="store_true", help="store weight matrices in eight bits instead of sixteen")
     parser.add_argument("--part-megabytes", type=size_of_part, metavar="MB", help="write the file in parts of at most this size, too")
     arguments = parser.parse_args()
-    return run_main(lambda: shrink(arguments.checkpoint, arguments.output, arguments.with_critic, arguments.part_megabytes))
+    return run_main(
+        lambda: shrink(arguments.checkpoint, arguments.output, arguments.with_critic, arguments.eight_bits, arguments.part_megabytes)
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from killing import is_equal, only_run
 
 from puffer_phc.learn.checkpoint import load_checkpoint
 from puffer_phc.learn.determinism import be_deterministic
+from puffer_phc.resources import child_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BATCH = 131072
@@ -66,8 +67,7 @@ def train(folder: Path, iterations: int, *words: str) -> Path:
     """A training with the GPU's defaults in a process of its own; returns its folder."""
     options = ["--train.data_dir", str(folder), "--train.total_timesteps", str(BATCH * (iterations + 1)), "--train.eval_interval", "0"]
     command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *options, *words]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1200)
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False, timeout=1200)
     assert done.returncode == 0, done.stderr
     return only_run(folder)
 

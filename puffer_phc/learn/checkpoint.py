@@ -14,11 +14,15 @@ import torch
 import puffer_phc
 from puffer_phc.errors import CheckpointError
 from puffer_phc.files import is_there, sync_folder, whole_file
+from puffer_phc.learn.quantization import Quantized, dequantize, quantize
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """1, of early versions, held the state of one process; its weights still load."""
+
+QUANTIZED_FORMAT = 3
+"""As 2, with the matrices among the weights in eight bits."""
 
 LATEST = "latest.pt"
 """The last checkpoint in a run's folder."""
@@ -30,7 +34,7 @@ CARRIED = ("iteration", "global_step", "rate_factor")
 """What a compact checkpoint keeps of ``Checkpoint.trainer``, beside the samplers."""
 
 _GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-_GLOBALS |= {f"torch {kind}Storage" for kind in ("Bool", "Byte", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double")}
+_GLOBALS |= {f"torch {kind}Storage" for kind in ("Bool", "Byte", "Char", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double")}
 """All that the pickle in a checkpoint may name. Torch's own list has more, and some of it allocates as much as a file asks for."""
 
 _MAX_DEPTH = 32
@@ -51,13 +55,17 @@ class Checkpoint(NamedTuple):
     """Versions and commit of the program that wrote it, where they are known."""
 
 
-def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint, eight_bits: bool = False) -> None:
     """Write ``checkpoint`` to a temporary neighbour, force it to disk, and rename it to ``path``.
 
+    With ``eight_bits`` the matrices among the weights are rounded (``quantization.quantize``).
     Raises ``CheckpointError`` when the folder cannot be written or the disk is full; an older file at ``path`` then stays whole.
     """
     path = Path(path)
     content = {"format": FORMAT, "version": puffer_phc.__version__, **checkpoint._asdict()}
+    if eight_bits:
+        weights, scales = quantize(checkpoint.policy)
+        content.update(format=QUANTIZED_FORMAT, policy=weights, scales=scales)
     with _write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary, temporary.open("wb") as file:
@@ -195,7 +203,7 @@ def _check_plain(content: Any, depth: int = 0) -> None:
 
 
 def _from_content(path: Path, content: Any) -> Checkpoint:
-    if not isinstance(content, dict) or content.get("format") not in (1, FORMAT):
+    if not isinstance(content, dict) or content.get("format") not in (1, FORMAT, QUANTIZED_FORMAT):
         raise CheckpointError(f"checkpoint '{path}' is not a checkpoint of format {FORMAT}")
     if content["format"] == 1:
         content = {**content, "trainer": None, "origin": None}
@@ -205,16 +213,28 @@ def _from_content(path: Path, content: Any) -> Checkpoint:
     checkpoint = Checkpoint(*(content[name] for name in Checkpoint._fields))
     if not _is_well_formed(checkpoint):
         raise CheckpointError(f"checkpoint '{path}' is damaged or not a checkpoint of this project (its parts are of other kinds)")
-    return checkpoint
+    return checkpoint if content["format"] != QUANTIZED_FORMAT else _dequantized(path, checkpoint, content.get("scales"))
+
+
+def _dequantized(path: Path, checkpoint: Checkpoint, scales: Any) -> Checkpoint:
+    try:
+        if not _are_tensors(scales):
+            raise ValueError("it has no scales")
+        return checkpoint._replace(policy=dequantize(Quantized(checkpoint.policy, scales)))
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint '{path}' is damaged or not a checkpoint of this project ({error})") from error
+
+
+def _are_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items())
 
 
 def _is_well_formed(checkpoint: Checkpoint) -> bool:
-    sections, policy = checkpoint.config, checkpoint.policy
+    sections = checkpoint.config
     return (
         isinstance(sections, dict)
         and all(isinstance(name, str) and isinstance(values, dict) for name, values in sections.items())
-        and isinstance(policy, dict)
-        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in policy.items())
+        and _are_tensors(checkpoint.policy)
         and all(type(size) is int for size in (checkpoint.observation_size, checkpoint.action_size))
         and (checkpoint.trainer is None or isinstance(checkpoint.trainer, dict))
         and isinstance(checkpoint.origin, (dict, type(None)))
