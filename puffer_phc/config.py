@@ -282,6 +282,8 @@ class TrainConfig:
     """The rate falls as exp(−this · iteration)."""
     lr_decay_floor: float = 0.2
     """Lowest share of the learning rate."""
+    lr_cooldown: float = 0.0
+    """Share of the run, its last, over which the learning rate falls in a straight line to nothing."""
     target_kl: float = 0.02
     """The learning rate adapts so that one iteration moves the policy by about this KL divergence; 0: it does not."""
     gamma: float = 0.98
@@ -361,7 +363,7 @@ class TrainConfig:
                 "eval_interval",
                 "checkpoint_interval",
             ),
-            shares=("lr_decay_floor", "gamma", "gae_lambda"),
+            shares=("lr_decay_floor", "lr_cooldown", "gamma", "gae_lambda"),
         )
         if not 0 < self.watch_port <= 65535:
             raise ConfigError(f"train.watch_port is {self.watch_port}, must be between 1 and 65535")

@@ -183,7 +183,25 @@ def test_learning_rate_decays_to_its_floor() -> None:
     assert rate.scheduled(0) == 1e-4
     assert abs(rate.scheduled(3815) / 1e-4 - 0.56428) < 1e-4
     assert rate.scheduled(20_000) == 0.2e-4
-    assert rate.next(20_000, step_factor=0.5) == pytest.approx(0.1e-4)
+    assert rate.next(20_000, progress=1.0, step_factor=0.5) == pytest.approx(0.1e-4)
+
+
+def test_the_learning_rate_cools_down_at_the_end_whatever_the_divergence() -> None:
+    options = TrainConfig(learning_rate=1e-4, lr_decay_rate=0.0, lr_cooldown=0.25, target_kl=0.02)
+    rate = LearningRate(options, 1, torch.device("cpu"))
+    found = [rate.next(0, progress, step_factor=1.0).item() for progress in (0.0, 0.75, 0.8, 0.9, 1.0)]
+    assert found == pytest.approx([1e-4, 1e-4, 0.8e-4, 0.4e-4, 0.0], abs=1e-10)
+    rate.adapt(torch.tensor(0.001), progress=0.5)
+    assert rate.next(0, 0.5, step_factor=1.0).item() == pytest.approx(1.5e-4)
+    rate.adapt(torch.tensor(0.001), progress=0.8)
+    assert rate.next(0, 0.8, step_factor=1.0).item() == pytest.approx(1.2e-4)
+    rate.adapt(torch.tensor(0.1), progress=0.8)
+    assert rate.next(0, 0.8, step_factor=1.0).item() == pytest.approx(0.8e-4)
+
+
+def test_without_a_cool_down_the_last_iteration_learns_like_the_others() -> None:
+    rate = LearningRate(TrainConfig(learning_rate=1e-4, lr_decay_rate=0.0), 1, torch.device("cpu"))
+    assert rate.next(0, progress=1.0, step_factor=1.0).item() == pytest.approx(1e-4)
 
 
 def test_policies_are_judged_without_rounding_whatever_training_allows(monkeypatch):

@@ -17,9 +17,9 @@ WARM_UP_ITERATIONS = 10
 
 
 class LearningRate:
-    """The schedule max(exp(−decay · iteration), floor), times the factors of a warm-up and of a KL target.
+    """The schedule max(exp(−decay · iteration), floor), times the factors of a warm-up, a cool-down and a KL target.
 
-    The latter lives on the device, so that the KL divergence moves it without waiting.
+    The last lives on the device, so that the KL divergence moves it without waiting.
     """
 
     def __init__(self, options: TrainConfig, num_processes: int, device: torch.device) -> None:
@@ -32,15 +32,25 @@ class LearningRate:
         """The rate of an iteration by the schedule alone."""
         return self._base * max(math.exp(-self._options.lr_decay_rate * iteration), self._options.lr_decay_floor)
 
-    def next(self, iteration: int, step_factor: float) -> Tensor:
-        """() the rate of an iteration, ``step_factor`` included. A warm-up under way goes one iteration on."""
-        return self.scheduled(iteration) * self._warm_up_factor() * step_factor * self._kl_factor
+    def next(self, iteration: int, progress: float, step_factor: float) -> Tensor:
+        """() the rate of an iteration, ``step_factor`` included. A warm-up under way goes one iteration on.
 
-    def adapt(self, kl: Tensor) -> None:
-        """Let the KL divergence () of an iteration move the rate of the next ones, where there is a target for it."""
+        ``progress`` is the share of the run that lies behind it, from 0 to 1.
+        """
+        return self.scheduled(iteration) * self._warm_up_factor() * self.cool_down_factor(progress) * step_factor * self._kl_factor
+
+    def cool_down_factor(self, progress: float) -> float:
+        """1, and in the last ``train.lr_cooldown`` of the run in a straight line to 0."""
+        return min((1.0 - progress) / self._options.lr_cooldown, 1.0) if self._options.lr_cooldown > 0 else 1.0
+
+    def adapt(self, kl: Tensor, progress: float) -> None:
+        """Let the KL divergence () of an iteration move the rate of the next ones, where there is a target for it.
+
+        While the rate cools down it may only fall: steps that shrink on purpose are not to be made larger again.
+        """
         if self._options.target_kl > 0:
             moved = adapted_learning_rate(self._kl_factor, kl, self._options.target_kl, 1.0 / KL_RATE_RANGE, KL_RATE_RANGE)
-            self._kl_factor.copy_(moved)
+            self._kl_factor.copy_(moved if self.cool_down_factor(progress) == 1.0 else torch.minimum(moved, self._kl_factor))
 
     def warm_up(self) -> None:
         """Begin with small steps."""

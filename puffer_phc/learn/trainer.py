@@ -68,6 +68,8 @@ class Trainer:
         self._stop = StopRequest(world)
         self._origin = origin()
         self.iteration, self.global_step, self._evaluation_due = 0, 0, False
+        self._progress = 0.0
+        """Share of the run that lay behind it when the iteration under way began."""
 
     def fit(self) -> bool:
         """Train until ``total_timesteps``, or to the end of the iteration in which ``stop`` is called; then save.
@@ -139,6 +141,7 @@ class Trainer:
         Rewards are scaled by 1 − γ, so that their discounted sums are about as large as the unscaled rewards, whatever γ: at most about
         1 for imitation, up to 9 times its weight for style.
         """
+        self._progress = min(self.global_step / chosen(self._options.total_timesteps), 1.0)
         self._set_exploration()
         self.collector.collect(1.0 - self._options.gamma)
         self.style.reward()
@@ -151,7 +154,7 @@ class Trainer:
 
     def update(self, advantages: Tensor) -> Dict[str, Tensor]:
         """Let the policy, by ``advantages`` (T, N), and the discriminator learn from the rollout; returns figures, on the device."""
-        figures = self.updater.update(advantages, self.iteration, self.recovery.step_factor)
+        figures = self.updater.update(advantages, self.iteration, self._progress, self.recovery.step_factor)
         return {**figures, **self.style.update(self.recovery.step_factor)}
 
     def take_in(self) -> None:
@@ -172,9 +175,8 @@ class Trainer:
         """Noise by the options, unless it is trained; weights from elsewhere bring their own along."""
         options = self.config.policy
         if not options.learn_std:
-            done = min(self.global_step / chosen(self._options.total_timesteps), 1.0)
             final = options.init_log_std if options.final_log_std is None else options.final_log_std
-            self.policy.log_std.detach().fill_(options.init_log_std + done * (final - options.init_log_std))
+            self.policy.log_std.detach().fill_(options.init_log_std + self._progress * (final - options.init_log_std))
 
     def _metrics(self, figures: Dict[str, Tensor]) -> Dict[str, float]:
         """All numbers of an iteration. Nothing before this waits for the device."""

@@ -43,14 +43,17 @@ class Updater:
         self._initial = [p.detach().clone() for p in policy.parameters()] if options.l2_reg_coef > 0 else []
         self._shuffle = torch.Generator(device=device).manual_seed(options.seed + 2 + world.rank)
 
-    def update(self, advantages: Tensor, iteration: int, step_factor: float) -> Dict[str, Tensor]:
-        """All passes, with ``advantages`` (T, N) and ``step_factor`` of the rate; returns figures () by metric name, on the device."""
+    def update(self, advantages: Tensor, iteration: int, progress: float, step_factor: float) -> Dict[str, Tensor]:
+        """All passes, with ``advantages`` (T, N) and ``step_factor`` of the rate; returns figures () by metric name, on the device.
+
+        ``progress`` is the share of the run that lies behind the iteration, from 0 to 1.
+        """
         returns = advantages + self._rollout.values
         normed = self._normalized(advantages)
-        self.optimizer.rate.copy_(self.rate.next(iteration, step_factor))
+        self.optimizer.rate.copy_(self.rate.next(iteration, progress, step_factor))
         records = [self._step(segments, normed, returns) for segments in self._minibatches()]
         figures = self._means(torch.stack(records))
-        self.rate.adapt(figures["losses/approx_kl"])
+        self.rate.adapt(figures["losses/approx_kl"], progress)
         figures["losses/explained_variance"] = self._world.mean_(explained_variance(self._rollout.values, returns))
         figures["0verview/learning_rate"] = self.optimizer.rate.clone()
         return figures
