@@ -85,7 +85,7 @@ def photograph(url: str, is_ready: str, seconds: float, path: Path, keys: Sequen
 
 def film_policy(checkpoint: List[str], clip: str, path: Path) -> None:
     """The policy on one of the sample motions."""
-    size = ["--video.width", "480", "--video.height", "320", "--video.seconds", "2.5", "--video.path", str(path)]
+    size = ["--video.width", "480", "--video.height", "320", "--video.seconds", "2.7", "--video.path", str(path)]
     subprocess.run([*_TRAIN, "--mode", "play", *checkpoint, "--viewer", "video", "--play.clip", clip, *size], check=True)
 
 
@@ -126,7 +126,7 @@ def main() -> int:
     """Make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--checkpoint", type=Path, help="policy to show; default: the shipped one")
-    parser.add_argument("--clip", default="run", help="sample motion that it imitates")
+    parser.add_argument("--clip", default="cartwheel", help="sample motion that it imitates")
     parser.add_argument("--only", choices=MAKERS, nargs="+", default=list(MAKERS), help="which pictures")
     arguments = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
