@@ -272,6 +272,8 @@ class TrainConfig:
     """Steps per training segment."""
     update_epochs: int = 2
     """Passes over each batch."""
+    overlap: bool = False
+    """Collect the next batch while the update is under way, with the weights from before it; without a discriminator."""
     learning_rate: Optional[float] = None
     """Adam's step size; auto: 2e-4 for the GPU's network, 5e-4 for the CPU's small one."""
     lr_scaling: Literal["none", "sqrt", "linear"] = "none"

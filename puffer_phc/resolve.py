@@ -76,6 +76,10 @@ def resolve(config: Config, device: torch.device) -> Config:
     Raises ConfigError with both numbers where sizes do not divide.
     """
     on_gpu = device.type == "cuda"
+    if config.train.overlap and (config.env.use_amp_obs or config.env.use_add_obs):
+        raise ConfigError(
+            "train.overlap leaves no time for a discriminator to judge a batch: leave out it or env.use_amp_obs and env.use_add_obs"
+        )
     env = _resolve_env(config.env, device)
     train = _resolve_train(config.train, chosen(env.num_envs), device)
     evaluation = replace(config.eval, num_envs=config.eval.num_envs or env.num_envs)

@@ -109,6 +109,12 @@ class Rollout:
         """S, those of all environments."""
         return self.num_steps // self.segment_length * self.num_envs
 
+    def copy_(self, other: "Rollout") -> None:
+        """Take over all that ``other``, of the same sizes, holds, but for what a discriminator is shown."""
+        for name, tensor in vars(self).items():
+            if isinstance(tensor, Tensor):
+                tensor.copy_(getattr(other, name))
+
     def rows(self, segments: Tensor) -> Tensor:
         """Row indices (L, S) into tensors (T, N, ...) flattened to (T·N, ...): the steps of each of ``segments`` (S,), time first.
 

@@ -12,6 +12,7 @@ from puffer_phc.config import Config, chosen
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import CheckpointError, TrainingError
 from puffer_phc.evaluate.evaluation import Policy
+from puffer_phc.learn.ahead import Ahead
 from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import all_finite
@@ -59,7 +60,11 @@ class Trainer:
         random = EnvRandom(options.seed + 1, num_envs, device, world.rank * num_envs, world.size * num_envs)
         num_steps = self._batch_size // num_envs
         self.rollout = Rollout(num_steps, num_envs, options.bptt_horizon, policy, make_seen(env.style, num_steps))
-        self.collector = Collector(env, policy, self.rollout, random, options.precision, bool(options.compile))
+        self._ahead = Ahead(env, policy, self.rollout, random, options.precision, bool(options.compile)) if options.overlap else None
+        if self._ahead is not None:
+            self.collector = self._ahead.collector
+        else:
+            self.collector = Collector(env, policy, self.rollout, random, options.precision, bool(options.compile))
         self.style = make_style(config, self.rollout, world)
         self.updater = Updater(options, policy, self.rollout, world)
         parts = {"policy": policy, "optimizer": self.updater.optimizer, **self.style.parts}
@@ -68,6 +73,8 @@ class Trainer:
         self._stop = StopRequest(world)
         self._origin = origin()
         self.iteration, self.global_step, self._evaluation_due = 0, 0, False
+        self._is_alone = False
+        """Whether the iteration under way leaves the next one's rollout to be collected in its turn, whatever ``train.overlap`` says."""
         self._progress = 0.0
         """Share of the run that lay behind it when the iteration under way began."""
 
@@ -97,6 +104,7 @@ class Trainer:
             if due(self.iteration, chosen(self._options.checkpoint_interval)) and self.recovery.bad_iterations == 0:
                 self.recovery.keep(self.iteration)
                 self.try_to_save()
+        self._learn_what_is_pending()
         self.save()
         return done
 
@@ -115,8 +123,10 @@ class Trainer:
             self.save()
         self.recovery.keep(self.iteration)
         if self.policy.obs_norm.count == 0 or self.style.is_new:
+            self._is_alone = True
             self.collect()
             self.take_in()
+        self._is_alone = False
 
     def iterate(self) -> None:
         """One rollout and what is learned from it, reported, and judged."""
@@ -143,9 +153,35 @@ class Trainer:
         """
         self._progress = min(self.global_step / chosen(self._options.total_timesteps), 1.0)
         self._set_exploration()
-        self.collector.collect(1.0 - self._options.gamma)
+        if self._ahead is None:
+            self.collector.collect(1.0 - self._options.gamma)
+        else:
+            self._collect_ahead(self._ahead)
         self.style.reward()
         self.global_step += self._batch_size * self._world.size
+
+    def _collect_ahead(self, ahead: Ahead) -> None:
+        """Take the rollout that was collected ahead, or one collected now, and begin the next where nothing comes in between."""
+        if not ahead.is_pending:
+            ahead.begin(1.0 - self._options.gamma)
+        ahead.take(self.rollout)
+        if self._may_look_ahead():
+            ahead.begin(1.0 - self._options.gamma)
+
+    def _may_look_ahead(self) -> bool:
+        """Whether another iteration follows at once, and not a checkpoint, which has no place for a rollout, an evaluation or the end."""
+        options, after = self._options, self.iteration + 1
+        resample_interval = 0 if self.env.motions.residents.is_whole else options.motion_resample_interval
+        intervals = (chosen(options.checkpoint_interval), chosen(options.eval_interval), resample_interval)
+        is_last = self.global_step + self._batch_size * self._world.size >= chosen(options.total_timesteps)
+        is_interrupted = any(due(after, interval) for interval in intervals) or self.recovery.bad_iterations > 0
+        return not (self._is_alone or is_last or is_interrupted)
+
+    def _learn_what_is_pending(self) -> None:
+        """At a stop: a checkpoint has no place for a rollout that nothing was learned from."""
+        if self._ahead is not None and self._ahead.is_pending:
+            self._is_alone = True
+            self.iterate()
 
     def advantages(self) -> Tensor:
         """(T, N) generalised advantage estimates of the rollout."""
@@ -159,6 +195,8 @@ class Trainer:
 
     def take_in(self) -> None:
         """Let normalisers, memories and the sampler, which stand still in between, learn from the rollouts of all processes."""
+        if self._ahead is not None:
+            self._ahead.join()
         self.policy.obs_norm.update(self._world.combined(moments(self.rollout.observations.flatten(0, 1))))
         self.style.take_in()
         sampler = self.env.sampler
@@ -193,6 +231,8 @@ class Trainer:
         if line is not None:
             self._tell(line)
         if self.recovery.rollbacks > before:
+            if self._ahead is not None:
+                self._ahead.drop()
             self._resumable.begin_new_episodes()
 
     def _run_evaluation(self) -> None:
