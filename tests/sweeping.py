@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -82,6 +83,8 @@ def begin(folder: Path, num_runs: int) -> int:
         sweep, _ = make_sweep(folder, rules(num_runs=num_runs, retries=1000), FakeLauncher(pause=0.1), devices=("a", "b"))
         code = 0 if sweep.run() else 1
         lock.release()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -96,7 +99,7 @@ def kill_until_over(folder: Path, num_kills: int, seed: int) -> Dict[str, Any]:
     while sum(kills.values()) < num_kills:
         time.sleep(draw.uniform(0.05, 0.25))
         if os.waitpid(process, os.WNOHANG)[0]:
-            break
+            raise RuntimeError(f"the sweep ended by itself after {kills}")
         workers = [line["process"] for line in lines(folder) if line["event"] == "started"] if (folder / JOURNAL).exists() else []
         alive = [worker for worker in workers if is_running(worker)]
         if kills["worker"] < kills["sweep"]:
@@ -109,10 +112,9 @@ def kill_until_over(folder: Path, num_kills: int, seed: int) -> Dict[str, Any]:
             os.waitpid(process, 0)
             kills["sweep"] += 1
             process = begin(folder, num_runs=6)
-    else:
-        os.waitpid(process, 0)
+    _, status = os.waitpid(process, 0)
     left = [line["process"] for line in lines(folder) if line["event"] == "started"]
-    return {**kills, "orphans": sum(map(is_running, left))}
+    return {**kills, "status": status, "orphans": sum(map(is_running, left))}
 
 
 if __name__ == "__main__":

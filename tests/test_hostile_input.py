@@ -6,15 +6,17 @@ import json
 import pickle
 import pickletools
 import random
+import time
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
 import torch
-from fuzzing import Watch, fuzz, parsers
+from fuzzing import MisbehavedError, Watch, fuzz, parsers
 from mocap_files import amc_frame, amc_text, asf_text, bvh_text
 from synthetic_motion import swaying_clip
 
@@ -32,6 +34,9 @@ from puffer_phc.options import parse_options
 
 LIMIT_BYTES = 64 << 20
 """Python's and numpy's memory while a small hostile file is refused."""
+
+TASTE = 60
+"""Mutated inputs for each parser."""
 
 
 def refused(read: Callable[[Path], Any], path: Path) -> str:
@@ -190,6 +195,23 @@ def test_deepmimic_of_all_time(tmp_path: Path, seconds: float) -> None:
     refused(import_deepmimic, path)
 
 
+@pytest.mark.parametrize("place", [0, 2, 4, 19])
+def test_deepmimic_of_all_space(tmp_path: Path, place: int) -> None:
+    """Numbers that are finite, and whose differences are not: of a position, a quaternion and an angle."""
+    pose = [0.0, 0.9, 0.0] + [1.0, 0.0, 0.0, 0.0] * 4 + [0.1] + [1.0, 0.0, 0.0, 0.0] * 2 + [0.1] + [1.0, 0.0, 0.0, 0.0]
+    pose += [0.1] + [1.0, 0.0, 0.0, 0.0] * 2 + [0.1]
+    path = tmp_path / "humanoid3d_walk.txt"
+    frames = [[0.1, *pose] for _ in range(4)]
+    path.write_text(json.dumps({"Loop": "wrap", "Frames": frames}))
+    import_deepmimic(path)
+    for frame, value in zip(frames, (-1e308, 1e308, -1e308, 1e308)):
+        frame[1 + place] = value
+    path.write_text(json.dumps({"Loop": "wrap", "Frames": frames}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "1e+308; metres, quaternions and radians expected" in refused(import_deepmimic, path)
+
+
 def test_json_as_deep_as_it_is_long(tmp_path: Path) -> None:
     path = tmp_path / "bad.txt"
     path.write_text('{"Frames": ' + "[" * 100_000)
@@ -258,9 +280,35 @@ FUZZED += ["checkpoint", "ini", "command_line"]
 
 @pytest.mark.parametrize("name", FUZZED)
 def test_mutated_input(tmp_path: Path, name: str, watch: Watch) -> None:
-    """A taste of what ``python tests/fuzzing.py 10000`` does."""
-    outcome = fuzz(name, parsers(tmp_path)[name], 60, tmp_path, watch, seed=random.randrange(1 << 30))
-    assert outcome["failures"] == {}, outcome
+    """A taste of what ``python tests/fuzzing.py 10000`` does, with other inputs each time; a failure says how to repeat it."""
+    seed = random.randrange(1 << 30)
+    outcome = fuzz(name, parsers(tmp_path)[name], TASTE, tmp_path, watch, seed)
+    assert outcome["failures"] == {}, f"python tests/fuzzing.py {TASTE} {name} --seed {seed}: {outcome}"
+
+
+def test_a_seed_repeats_its_inputs(tmp_path: Path, watch: Watch) -> None:
+    def fed(name: str, seed: int) -> List[bytes]:
+        inputs: List[bytes] = []
+        parser = parsers(tmp_path)[name]
+        outcome = fuzz(
+            name, parser._replace(read=lambda path: inputs.append(path.read_bytes()) or parser.read(path)), TASTE, tmp_path, watch, seed
+        )
+        assert outcome["seed"] == seed
+        return inputs
+
+    once = fed("motion", 3)
+    fed("deepmimic", 3)
+    assert fed("motion", 3) == once != fed("motion", 4)
+
+
+def test_time_of_the_processor_is_what_is_limited(tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzzing.LIMIT_SECONDS", 0.1)
+    watch.run(lambda _: time.sleep(0.3), tmp_path)
+    with pytest.raises(MisbehavedError, match="of the processor"):
+        watch.run(lambda _: [None for _ in iter(int, 1)], tmp_path)
+    monkeypatch.setattr("fuzzing.LIMIT_WAITING_SECONDS", 0.1)
+    with pytest.raises(MisbehavedError, match=r"longer than 0\.1 s$"):
+        watch.run(lambda _: time.sleep(60.0), tmp_path)
 
 
 def test_every_parser_is_fuzzed(tmp_path: Path) -> None:

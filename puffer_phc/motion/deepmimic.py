@@ -20,7 +20,7 @@ from puffer_phc import rotations
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.deepmimic_body import on_humanoid
-from puffer_phc.motion.file import Clip, check_clips
+from puffer_phc.motion.file import MAX_COORDINATE, Clip, check_clips
 
 FPS = 30.0
 
@@ -96,6 +96,8 @@ def _read(path: Path, label: str) -> Tuple[KeyFrames, bool]:
         raise MotionFileError(f"{label}: key frames have shape {frames.shape}, expected (2 or more, {sum(_COLUMNS)})")
     if not np.isfinite(frames).all() or (frames[:-1, 0] < _SHORTEST).any() or frames[:-1, 0].sum() > _LONGEST:
         raise MotionFileError(f"{label} has a key frame that is not finite or lasts no time, or is longer than {_LONGEST:g} s")
+    if np.abs(frames[:, 1:]).max() > MAX_COORDINATE:
+        raise MotionFileError(f"{label} has a key frame with {np.abs(frames[:, 1:]).max():.3g}; metres, quaternions and radians expected")
     keys = _key_frames(frames)
     if np.abs(np.linalg.norm(keys.quats, axis=-1) - 1.0).max() > _STRAY:
         raise MotionFileError(f"{label} has a quaternion that is no rotation")

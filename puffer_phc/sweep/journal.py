@@ -28,6 +28,8 @@ class Run:
     reason: str = ""
     attempts: int = 0
     """Times that a process was started for it."""
+    losses: int = 0
+    """How many of these somebody else has ended, the sweep apart."""
     process: Optional[Dict[str, Any]] = None
     """The last of these processes: its id, and when it was born."""
 
@@ -80,6 +82,10 @@ class Journal:
         """``run`` was evaluated."""
         self._add("observed", run=run.number, point=list(point))
 
+    def lost(self, run: Run, reason: str) -> None:
+        """The process that works on ``run`` was ended by somebody else; another one will go on."""
+        self._add("lost", run=run.number, reason=reason)
+
     def ended(self, run: Run, outcome: str, reason: str = "") -> None:
         """``run`` is over."""
         self._add("ended", run=run.number, outcome=outcome, reason=reason)
@@ -112,6 +118,8 @@ class Journal:
             point = Point(*line["point"])
             if not run.points or point.step > run.points[-1].step:
                 run.points.append(point)
+        elif event == "lost":
+            run.losses += 1
         elif event == "ended":
             run.outcome, run.reason = line["outcome"], line["reason"]
         return run

@@ -13,15 +13,21 @@ from puffer_phc.errors import ConfigError
 _GRACE_SECONDS = 90.0
 """For a training to end its iteration and save; then it is killed."""
 
+_AFTER_A_LINE = ("/bin/sh", "-c", 'read -r line && exec "$@" </dev/null', "sh")
+"""Before a command: it becomes that command, under the same id, when a line comes, and ends where whoever would write it is gone."""
+
 
 class Job:
-    """A process in a session of its own, with everything that it prints in a file."""
+    """A process in a session of its own, with everything that it prints in a file. It waits for ``begin``.
+
+    So its identity can be written down before it does anything: no sweep that is killed leaves a training that nobody knows of.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
+                [*(_AFTER_A_LINE if os.name == "posix" else ()), *command],
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
@@ -30,6 +36,12 @@ class Job:
             )
         self.started = time.monotonic()
         self._asked = 0.0
+
+    def begin(self) -> None:
+        """Let it do its work; where it has ended already, ``exit_code`` says how."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError), self._process.stdin as line:
+            line.write(b"\n")
 
     @property
     def identity(self) -> Dict[str, Any]:
@@ -103,7 +115,11 @@ def kill_group(process: int) -> None:
 
 
 class FolderLock:
-    """Keeps a second sweep out of a folder for as long as this process lives; nothing is left to clean up after a crash."""
+    """Keeps other processes' sweeps out of a folder for as long as this process lives; nothing is left to clean up after a crash.
+
+    The lock is this process's alone: one that belonged to the open file would be kept, after a kill -9, by a training that is just being
+    started and still has a copy of all that was open.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / "lock").open("a+b")
@@ -122,7 +138,7 @@ def _lock(descriptor: int) -> None:
     if os.name == "posix":
         import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
         import msvcrt
 

@@ -139,6 +139,7 @@ class Sweep:
         device = self._devices[slot]
         job = Job(self._launcher.command(run.params, folder), self._launcher.environment(device), base / LOG)
         self._journal.started(run, {**job.identity, "folder": folder.name})
+        job.begin()
         self._active[slot] = _Active(run, job, folder, MetricsReader(self._rules.metric))
         words = " ".join(f"{name}={_shown(value)}" for name, value in run.params.items())
         logger.info("run %d%s: %s", run.number, f" on {device}" if device is not None else "", words)
@@ -183,7 +184,9 @@ class Sweep:
             outcome, reason = active.ending, ""
         elif code == 0:
             outcome, reason = (FINISHED, "") if run.points else (FAILED, f"no evaluation with a finite {self._rules.metric}")
-        elif active.ending is not None or (was_killed and run.attempts <= self._rules.retries):
+        elif active.ending is not None or (was_killed and run.losses < self._rules.retries):
+            if active.ending is None:
+                self._journal.lost(run, _code_text(code))
             logger.info("run %d was interrupted (%s); it goes on later", run.number, _code_text(code))
             return
         else:
