@@ -28,7 +28,7 @@ if trouble == "fail":
 while done < steps:
     time.sleep(pause)
     done += 1
-    log(step=done, performance__uptime=float(done))
+    log(step=done, performance__SPS=1.0)
     log(step=done, eval__score=None if trouble == "nan" else score * done)
     (folder / "new").write_text(str(done))
     (folder / "new").replace(saved)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,16 @@ from sweeping import lines
 from synthetic_motion import swaying_clip
 
 from puffer_phc.command_line import INTERRUPTED
-from puffer_phc.commands.sweep import make_search, worker_devices
+from puffer_phc.commands.sweep import NOT_SWEPT, definition, make_search, option_kind, read_space, worker_devices
 from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
+from puffer_phc.errors import ConfigError
 from puffer_phc.main import main
 from puffer_phc.motion.file import save_motion_file
+from puffer_phc.option_words import SWEPT_SECTIONS, option_types
 from puffer_phc.options import dotted, parse_options
 from puffer_phc.report.sweep_report import summary_table, sweep_report
-from puffer_phc.sweep.journal import FAILED, FINISHED, Run
+from puffer_phc.sweep.journal import FAILED, FINISHED, Journal, Run
 from puffer_phc.sweep.scores import Point
 from puffer_phc.sweep.space import Choice, Numeric, Space
 
@@ -83,6 +86,7 @@ def test_evaluations_are_spread_evenly(tmp_path):
         return words[words.index("--train.eval_interval") + 1] if "--train.eval_interval" in words else None
 
     assert eval_interval("train.total_timesteps", 640) == "5"
+    assert eval_interval("train.total_timesteps", 320) == "2", "after two and four iterations: the first of five batches is looked at only"
     assert eval_interval("train.total_timesteps", 100) == "1"
     assert launcher.total_steps({"train.total_timesteps": 640}) == 640
     assert eval_interval("train.minibatch_size", 7) is None, "sizes that do not divide: the training will say so"
@@ -128,10 +132,67 @@ def test_a_real_training_with_the_sweep_killed_in_between(tmp_path):
     assert events.count("suggested") == events.count("ended") == 1
     (params,) = [line["params"] for line in lines(folder) if line["event"] == "suggested"]
     steps = [line["point"][0] for line in lines(folder) if line["event"] == "observed"]
-    assert steps == sorted(set(steps)) and 1 <= len(steps) <= 2
+    assert steps == sorted(set(steps)) and len(steps) == 2
     assert params["train.total_timesteps"] <= steps[-1] < params["train.total_timesteps"] + 64
     assert "network 16 16" in (folder / "runs" / "0000" / "log.txt").read_text(encoding="utf-8")
     assert "eval/survival_strict" in (folder / "sweep.html").read_text(encoding="utf-8")
+
+
+def test_what_would_fail_every_run_is_refused_before_the_first(tmp_path, capsys):
+    save_motion_file(tmp_path / "here.npz", [swaying_clip(20)])
+    both = "[sweep.env.motion_file]\ndistribution = values\nvalues = here.npz | not here.npz\n"
+    for text, words in ((TINY, ["-m", str(tmp_path / "none.npz")]), (TINY + both, [])):
+        (tmp_path / "sweep.ini").write_text(text, encoding="utf-8")
+        assert main(["--mode", "sweep", "--config", str(tmp_path / "sweep.ini"), *words]) == 2
+        missing = words[1] if words else str(tmp_path / "not here.npz")
+        assert f"motion file '{missing}' does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_swept_paths_count_from_the_ini_file(tmp_path):
+    both = "[sweep.env.motion_file]\ndistribution = values\nvalues = a.npz | /b b.npz\ncentre = a.npz\n"
+    *_, files = read_space(described(tmp_path, TINY + both)).parameters
+    assert files == Choice("env.motion_file", (str(tmp_path / "a.npz"), "/b b.npz"), str(tmp_path / "a.npz"))
+
+
+def test_every_option_can_be_swept_and_reaches_the_training(tmp_path):
+    values, refused = dotted(Config()), []
+    for name, hint in option_types().items():
+        if name.partition(".")[0] not in SWEPT_SECTIONS:
+            continue
+        try:
+            *_, parameter = read_space(described(tmp_path, f"[sweep.{name}]\n{some_range(option_kind(hint), values[name])}\n")).parameters
+        except ConfigError as error:
+            assert "belongs to the sweep itself" in str(error)
+            refused.append(name)
+            continue
+        for value in parameter.ends():
+            command = TrainingLauncher(described(tmp_path), tmp_path, CPU).command({name: value}, tmp_path)
+            assert dotted(parse_options(command[3:]).sections())[name] == value
+    assert sorted(refused) == sorted(NOT_SWEPT)
+
+
+def some_range(kind, value):
+    """What a section about an option of this type may say."""
+    if kind is float:
+        low, high = sorted(((value or 0.5) / 2, value or 0.5))
+        return f"distribution = uniform\nmin = {low}\nmax = {high}"
+    if kind is int:
+        return f"distribution = int_uniform\nmin = {value or 8}\nmax = {2 * (value or 8)}"
+    several = {bool: "True | False", str: f"{value} | other"}
+    words = " | ".join(typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else several.get(kind, "64 | 64 32")
+    return f"distribution = values\nvalues = {words}"
+
+
+def test_a_sweep_goes_on_with_the_options_that_it_began_with(tmp_path):
+    def definition_of(*argv):
+        arguments = described(tmp_path, TINY, *argv)
+        return definition(read_space(arguments), arguments.sweep, TrainingLauncher(arguments, tmp_path, CPU).common())
+
+    Journal(tmp_path, definition_of()).close()
+    Journal(tmp_path, definition_of("--sweep.runs", "9", "--train.device", "cpu", "--train.learning_rate", "1e-3")).close()
+    with pytest.raises(ConfigError, match=r"another env\.kp_scale, train\.gamma; choose another --sweep\.name"):
+        Journal(tmp_path, definition_of("--train.gamma", "0.9", "--env.kp_scale", "2"))
 
 
 def wait_for(condition, process):

@@ -17,7 +17,7 @@ from sweeping import STEPS, FakeLauncher, lines, make_sweep, rules
 from puffer_phc.errors import ConfigError
 from puffer_phc.sweep import runs
 from puffer_phc.sweep.journal import FAILED, FINISHED, JOURNAL, STOPPED, TIMED_OUT, Journal, Run
-from puffer_phc.sweep.processes import FolderLock, born, is_running
+from puffer_phc.sweep.processes import FolderLock, born, end_orphans, is_running
 from puffer_phc.sweep.results import STEPS as STEPS_OPTION
 from puffer_phc.sweep.results import is_bad, observations_of
 from puffer_phc.sweep.scores import MetricsReader, Point
@@ -237,6 +237,51 @@ def test_being_stopped_with_the_sweep_is_no_retry(tmp_path):
     assert done and (run.outcome, run.losses, run.attempts) == (FINISHED, 1, 5)
 
 
+WAITING = """
+import signal, sys, time
+from pathlib import Path
+own, other = map(Path, sys.argv[1:])
+def end(*_):
+    own.touch()
+    while not other.exists():
+        time.sleep(0.01)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(600.0)
+"""
+
+
+@POSIX
+def test_trainings_of_a_sweep_that_is_gone_are_ended_all_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("puffer_phc.sweep.processes._GRACE_SECONDS", 30.0)
+    names = (str(tmp_path / "a"), str(tmp_path / "b"))
+    commands = [[sys.executable, "-S", "-c", WAITING, *words] for words in (names, names[::-1])]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) for command in commands]
+    try:
+        assert [process.stdout.readline() for process in started] == [b"ready\n"] * 2
+        identities = [{"id": process.pid, "born": born(process.pid)} for process in started]
+        assert end_orphans([None, *identities]) == [False, True, True]
+        assert [process.wait() for process in started] == [143, 143], "neither had to be killed"
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    assert end_orphans(identities) == [False, False]
+
+
+def test_the_same_failure_of_all_runs_ends_a_sweep(tmp_path):
+    scores = [0.1 * n for n in range(9)]
+    sweep, journal = make_sweep(tmp_path, rules(num_runs=9), FakeLauncher(trouble="fail"), search=Told(*scores), devices=("a", "b"))
+    with pytest.raises(ConfigError, match=r"all [56] runs failed with exit code 1: the options do not fit; .*--sweep\.name"):
+        sweep.run()
+    assert 5 <= len(journal.runs) <= 6
+    journal.close()
+    with pytest.raises(ConfigError, match=r"all [56] runs failed"):
+        make_sweep(tmp_path, rules(num_runs=9), search=Told(*scores))[0].run()
+
+
 def test_two_sweeps_do_not_share_a_folder(tmp_path):
     code = "import sys; from pathlib import Path; from puffer_phc.sweep.processes import FolderLock; FolderLock(Path(sys.argv[1]))"
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
@@ -287,21 +332,22 @@ def test_a_process_is_told_from_another_with_its_id():
 def test_a_score_is_a_finite_figure_with_the_seconds_of_training_before_it(tmp_path):
     path = tmp_path / "metrics.jsonl"
     figures = [
-        {"step": 1, "performance/uptime": 30.0},
-        {"step": 1, "eval/x": 0.5},
-        {"step": 2, "performance/uptime": 32.0},
-        {"step": 3, "eval/x": None},
-        {"step": 4, "performance/uptime": 36.0},
-        {"step": 4, "eval/x": 0.75},
+        {"step": 2, "performance/SPS": 0.01},
+        {"step": 2, "eval/x": 0.5},
+        {"step": 4, "performance/SPS": 0.5},
+        {"step": 5, "eval/x": None},
+        {"step": 8, "performance/SPS": 0.25},
+        {"step": 8, "eval/x": 0.75},
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in figures) + '{"step": 5, "eval/x": 1')
+    path.write_text("".join(json.dumps(line) + "\n" for line in figures) + '{"step": 1')
     reader = MetricsReader("eval/x")
     assert reader.read(tmp_path / "none.jsonl") == []
-    points = [Point(1, 0.5, 30.0), Point(4, 0.75, 8.0)]
-    assert reader.read(path) == reader.read(path) == points, "2 s a step, compiling left out where that can be known"
+    points = [Point(2, 0.5, 200.0), Point(8, 0.75, 2 * 12.0 + 2 * 2.0 + 4 * 4.0)]
+    assert reader.read(path) == reader.read(path) == points, "compiling counts as three times the usual 4 s a step, where these are known"
     with path.open("a") as file:
-        file.write('.5}\n{"step": 6, "performance/uptime": 40.0}\n{"step": 6, "eval/x": 2.0}\n')
-    assert reader.read(path) == [*points, Point(5, 1.5, 8.0), Point(6, 2.0, 12.0)]
+        file.write('1, "eval/x": 1.5}\n{"step": 12, "performance/SPS": 0.002}\n{"step": 12, "eval/x": 2.0}\n')
+    later = [Point(11, 1.5, 44.0), Point(12, 2.0, 44.0 + 4 * 12.0)]
+    assert reader.read(path) == [*points, *later], "so does an iteration after an interruption"
     (tmp_path / "new").write_text("".join(json.dumps(line) + "\n" for line in figures[:2]))
     (tmp_path / "new").replace(path)
     assert reader.read(path) == points[:1], "a training that goes on has dropped lines"

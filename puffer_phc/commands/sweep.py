@@ -17,15 +17,15 @@ from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.figures import GOALS
-from puffer_phc.files import check_writable, make_folder, whole_file
+from puffer_phc.files import check_writable, is_there, make_folder, whole_file
 from puffer_phc.learn.origin import origin
 from puffer_phc.option_words import SWEPT, Given, option_types, parse_values, read_swept
-from puffer_phc.options import Parsed, assemble, dotted, ini_file
+from puffer_phc.options import Parsed, absolute, assemble, dotted, ini_file
 from puffer_phc.report.trackers import Wandb, require
 from puffer_phc.resolve import choose_device
 from puffer_phc.sweep.carbs import Carbs, CarbsOptions
 from puffer_phc.sweep.imbue import ImbueCarbs
-from puffer_phc.sweep.journal import Journal, Run
+from puffer_phc.sweep.journal import FAILED, Journal, Run
 from puffer_phc.sweep.processes import FolderLock
 from puffer_phc.sweep.protocol import Search
 from puffer_phc.sweep.random_search import RandomSearch
@@ -37,7 +37,9 @@ logger = logging.getLogger(__name__)
 
 PAGE = "sweep.html"
 
-_NOT_SWEPT = (
+_MOTIONS = "env.motion_file"
+
+NOT_SWEPT = (
     "base.env_name",
     "train.device",
     "train.data_dir",
@@ -60,6 +62,7 @@ def sweep(arguments: Parsed) -> int:
         require("wandb")
     space = read_space(arguments)
     config = arguments.sections()
+    _check_motions(space, config)
     device = choose_device(config)
     devices = worker_devices(config, device, options.workers)
     search = make_search(space, options, 0)
@@ -67,14 +70,17 @@ def sweep(arguments: Parsed) -> int:
     make_folder(folder)
     with contextlib.ExitStack() as held:
         held.callback(FolderLock(folder).release)
-        journal = held.enter_context(contextlib.closing(Journal(folder, definition(space, options))))
+        launcher = TrainingLauncher(arguments, folder, device)
+        described = definition(space, options, launcher.common())
+        journal = held.enter_context(contextlib.closing(Journal(folder, described)))
         if journal.runs:
             logger.info("going on with the sweep in %s: %d runs, %d of them over", folder, len(journal.runs), _num_over(journal))
             search = make_search(space, options, len(journal.runs))
-        launcher = TrainingLauncher(arguments, folder, device)
-        listener = _Listener(journal, space, options, folder, _open_tracker(arguments, folder, definition(space, options), held))
+        listener = _Listener(journal, space, options, folder, _open_tracker(arguments, folder, described, held))
         received = _run_until_signal(Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end))
     listener.finish()
+    if journal.runs and all(run.outcome == FAILED for run in journal.runs):
+        raise ConfigError(f"all {len(journal.runs)} runs failed, the last with {journal.runs[-1].reason}")
     return 128 + received if received else 0
 
 
@@ -93,7 +99,7 @@ def read_space(arguments: Parsed) -> Space:
     parameters: List[Parameter] = []
     for name, words in read_swept(path).items():
         try:
-            parameters.append(_parameter(name, words, arguments.sections()))
+            parameters.append(_parameter(name, words, arguments.sections(), path.parent))
         except ConfigError as error:
             raise ConfigError(f"{path}: [{SWEPT}{name}]: {error}") from error
     try:
@@ -102,21 +108,21 @@ def read_space(arguments: Parsed) -> Space:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _parameter(name: str, words: Mapping[str, str], config: Config) -> Parameter:
-    """The parameter that a section describes, with ends that the option itself allows."""
-    if name in _NOT_SWEPT:
+def _parameter(name: str, words: Mapping[str, str], config: Config, folder: Path) -> Parameter:
+    """The parameter that a section describes, with ends that the option itself allows; relative paths count from ``folder``."""
+    if name in NOT_SWEPT:
         raise ConfigError("this option belongs to the sweep itself and can't be swept")
 
     def parse(word: str) -> Any:
-        return parse_values({name: Given(word.split(), name)})[name]
+        return absolute(parse_values({name: Given([word], name)}), folder)[name]
 
-    parameter = parameter_from(name, words, _kind(option_types()[name]), parse)
+    parameter = parameter_from(name, words, option_kind(option_types()[name]), parse)
     for value in parameter.ends():
         assemble({**dotted(config), name: value})
     return parameter
 
 
-def _kind(hint: Any) -> type:
+def option_kind(hint: Any) -> type:
     """The type of an option, automatic or not."""
     members = [member for member in typing.get_args(hint) if member is not type(None)]
     is_optional = typing.get_origin(hint) is typing.Union and len(members) == 1
@@ -134,9 +140,10 @@ def make_search(space: Space, options: SweepConfig, done: int) -> Search:
     return Carbs(space, own, seed)
 
 
-def definition(space: Space, options: SweepConfig) -> Dict[str, Any]:
-    """What all runs of a sweep have to have in common."""
+def definition(space: Space, options: SweepConfig, common: Mapping[str, Any]) -> Dict[str, Any]:
+    """What all runs of a sweep have to have in common: how they are judged, the ranges, and the ``common`` options that are not swept."""
     described: Dict[str, Any] = {"metric": options.metric, "goal": options.goal}
+    described.update({name: value for name, value in common.items() if name not in NOT_SWEPT})
     for parameter in space.parameters:
         if isinstance(parameter, Numeric):
             described[parameter.name] = [parameter.distribution, parameter.low, parameter.high, parameter.rounding]
@@ -156,6 +163,14 @@ def _check_metric(options: SweepConfig) -> None:
         raise ConfigError(f"sweep.metric is {options.metric!r}; choose {', '.join(GOALS)}")
     if GOALS[options.metric] != options.goal:
         raise ConfigError(f"sweep.goal is {options.goal}, but {options.metric} is to be {GOALS[options.metric]}d")
+
+
+def _check_motions(space: Space, config: Config) -> None:
+    """Raise ConfigError for a motion file that is not there: every run with it would fail."""
+    swept = next((parameter for parameter in space.parameters if parameter.name == _MOTIONS), None)
+    for path in [config.env.motion_file] if swept is None else swept.ends():
+        if not is_there(Path(path)):
+            raise ConfigError(f"motion file '{path}' does not exist")
 
 
 def worker_devices(config: Config, device: torch.device, workers: Optional[int]) -> List[Optional[str]]:

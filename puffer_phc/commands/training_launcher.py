@@ -65,6 +65,10 @@ class TrainingLauncher:
         resolved = self._resolved(params)
         return None if resolved is None else resolved.train.total_timesteps
 
+    def common(self) -> Dict[str, Any]:
+        """What all trainings begin with: options that differ from the defaults, and whose weights."""
+        return {**self._changed(), **({} if self._checkpoint is None else {"checkpoint": str(self._checkpoint.absolute())})}
+
     def _changed(self) -> Dict[str, Any]:
         """Options that differ from what a training without any would have."""
         values = dotted(self._config)
@@ -83,8 +87,9 @@ class TrainingLauncher:
         resolved = self._resolved(params)
         if resolved is None:
             return None
-        iterations = math.ceil(chosen(resolved.train.total_timesteps) / chosen(resolved.train.batch_size))
-        return max(1, math.ceil(iterations / self._config.sweep.evaluations))
+        batches = math.ceil(chosen(resolved.train.total_timesteps) / chosen(resolved.train.batch_size))
+        first = 1 if self._checkpoint is None else 0  # a new policy only looks at it, for the statistics of what it sees
+        return max(1, math.ceil((batches - first) / self._config.sweep.evaluations))
 
 
 def _run_dir(folder: Path) -> Optional[Path]:

@@ -20,6 +20,10 @@ class Axis(NamedTuple):
     """Positions and names, where the option is no number."""
 
 
+_ABOVE: Dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 2, "borderaxespad": 0.2}
+"""Place of a legend: inside it would hide runs."""
+
+
 def front_chart(
     costs: np.ndarray, scores: np.ndarray, front: Sequence[int], cost_label: str, score_label: str, is_less_better: bool
 ) -> bytes:
@@ -35,7 +39,7 @@ def front_chart(
         if is_less_better:
             axes.invert_yaxis()
         axes.set(title="Front of score and cost", xlabel=cost_label, ylabel=score_label)
-        axes.legend(loc="lower right")
+        axes.legend(**_ABOVE)
 
     return styled(draw, 6.2, 3.6)
 
@@ -51,7 +55,7 @@ def progress_chart(scores: np.ndarray, score_label: str, is_less_better: bool) -
         if is_less_better:
             axes.invert_yaxis()
         axes.set(title="In the order of the runs", xlabel="run", ylabel=score_label)
-        axes.legend(loc="lower right")
+        axes.legend(**_ABOVE)
 
     return styled(draw, 6.2, 3.6)
 
@@ -66,7 +70,7 @@ def importance_chart(shares: Dict[str, Tuple[float, float]]) -> bytes:
         axes.barh(places, [100 * shares[name][0] for name in names], height=0.45, color=_BLUE, label="alone")
         axes.set_yticks(places, names)
         axes.set(title="What the score depends on", xlabel="% of its variance over the ranges, by the model", xlim=(0, 100))
-        axes.legend(loc="lower right")
+        axes.legend(**_ABOVE)
 
     return styled(draw, 6.2, max(1.6, 0.32 * len(shares) + 1.1))
 

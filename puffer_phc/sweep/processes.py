@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from puffer_phc.errors import ConfigError
 
@@ -91,18 +91,19 @@ def _is_dead(process: int) -> bool:
         return False
 
 
-def end_orphan(identity: Optional[Mapping[str, Any]]) -> bool:
-    """End what an earlier sweep left running, giving it time to save; returns whether there was something."""
-    if identity is None or not is_running(identity):
-        return False
-    with contextlib.suppress(OSError):
-        os.kill(identity["id"], signal.SIGTERM)
+def end_orphans(identities: Sequence[Optional[Mapping[str, Any]]]) -> List[bool]:
+    """End what an earlier sweep left running, all at once, giving them time to save; returns which were."""
+    were_running = [is_running(identity) for identity in identities]
+    left = [identity for identity, was_running in zip(identities, were_running) if identity is not None and was_running]
+    for identity in left:
+        with contextlib.suppress(OSError):
+            os.kill(identity["id"], signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
-    while is_running(identity) and time.monotonic() < deadline:
+    while any(map(is_running, left)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    if is_running(identity):
+    for identity in filter(is_running, left):
         kill_group(identity["id"])
-    return True
+    return were_running
 
 
 def kill_group(process: int) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence
 
+from puffer_phc.errors import ConfigError
 from puffer_phc.sweep.journal import FAILED, FINISHED, STOPPED, TIMED_OUT, Journal, Run
-from puffer_phc.sweep.processes import Job, end_orphan
+from puffer_phc.sweep.processes import Job, end_orphans
 from puffer_phc.sweep.protocol import Params, Search
 from puffer_phc.sweep.results import final_point, is_bad, observations_of
 from puffer_phc.sweep.scores import MetricsReader
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 LOG = "log.txt"
 PAUSE_SECONDS = 0.5
 """Between looks at the runs."""
+_HOPELESS = 5
+"""Runs that have to have failed for one and the same reason, and none otherwise, before no more are tried."""
 _INTERRUPTED_CODES = (130, 143)
 """Of a training that somebody else has ended: not its options' fault."""
 
@@ -99,11 +102,16 @@ class Sweep:
             self._tell(run)
 
     def run(self) -> bool:
-        """Work until all runs are over, or ``stop`` is called; returns whether all are."""
-        for run in self._unfinished():
-            if end_orphan(run.process):
+        """Work until all runs are over, or ``stop`` is called; returns whether all are.
+
+        Raises ConfigError where nothing but the same failure comes of all runs: then it is not the options' fault.
+        """
+        unfinished = self._unfinished()
+        for run, was_running in zip(unfinished, end_orphans([run.process for run in unfinished])):
+            if was_running:
                 logger.info("run %d was still working for a sweep that is gone; it was ended and goes on", run.number)
         while not self._stop_requested:
+            self._check_hope()
             self._fill()
             if not self._active:
                 return True
@@ -111,6 +119,12 @@ class Sweep:
             time.sleep(PAUSE_SECONDS)
         self._end_all()
         return len(self._journal.runs) >= self._rules.num_runs and not self._unfinished()
+
+    def _check_hope(self) -> None:
+        over = [run for run in self._journal.runs if run.is_over]
+        if len(over) >= _HOPELESS and len({(run.outcome, run.reason) for run in over}) == 1 and over[0].outcome == FAILED:
+            self._end_all()
+            raise ConfigError(f"all {len(over)} runs failed with {over[0].reason}; put that right and choose another --sweep.name")
 
     def stop(self) -> None:
         """End ``run`` soon: trainings save and can be gone on with. Safe to call from a signal handler."""

@@ -3,10 +3,15 @@
 import json
 import math
 import os
+import statistics
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
-_UPTIME = "performance/uptime"
+_RATE = "performance/SPS"
+"""Steps a second of one iteration, without evaluations and checkpoints."""
+
+_SLOW = 3.0
+"""Times the usual pace: an iteration that is slower compiles, at the beginning and after each interruption, and counts as this slow."""
 
 
 class Point(NamedTuple):
@@ -17,7 +22,7 @@ class Point(NamedTuple):
     value: float
     """Of the metric."""
     seconds: float
-    """Of training before it, as if the first iteration, which starts up and compiles, had taken as long as the others."""
+    """Of training before it, without starting up, compiling, evaluating and what interruptions took."""
 
 
 class MetricsReader:
@@ -33,8 +38,8 @@ class MetricsReader:
     def _begin(self, file_number: Optional[int]) -> None:
         self._file_number, self._offset = file_number, 0
         self._points: List[Point] = []
-        self._first: Optional[_Time] = None
-        self._last: Optional[_Time] = None
+        self._pace: List[_Pace] = []
+        self._step = 0
 
     def read(self, path: Path) -> List[Point]:
         """All evaluations so far, in order; none where there is no file. A training that goes on writes a new file in place of the old."""
@@ -58,23 +63,26 @@ class MetricsReader:
             line: Dict[str, Any] = json.loads(text)
         except ValueError:
             return
-        if line.get(_UPTIME) is not None:
-            self._last = _Time(int(line["step"]), float(line[_UPTIME]))
-            self._first = self._first or self._last
+        rate = line.get(_RATE)
+        if rate is not None and rate > 0.0:
+            self._pace.append(_Pace(int(line["step"]) - self._step, 1.0 / rate))
+            self._step = int(line["step"])
         value = line.get(self._metric)
         if value is not None and math.isfinite(value):
             self._points.append(Point(int(line["step"]), float(value), self._seconds()))
 
     def _seconds(self) -> float:
         """Of training so far."""
-        if self._first is None or self._last is None:
+        if not self._pace:
             return 0.0
-        steps = self._last.step - self._first.step
-        return (self._last.seconds - self._first.seconds) * self._last.step / steps if steps > 0 else self._last.seconds
+        slowest = _SLOW * statistics.median_low(pace.seconds for pace in self._pace)
+        return sum(pace.steps * min(pace.seconds, slowest) for pace in self._pace)
 
 
-class _Time(NamedTuple):
-    """When an iteration ended."""
+class _Pace(NamedTuple):
+    """How fast an iteration was."""
 
-    step: int
+    steps: int
+    """Since the iteration before."""
     seconds: float
+    """For each of them."""
