@@ -151,7 +151,13 @@ def make_policy(config: Config, observation_size: int, action_size: int, device:
 def saved_policy(
     config: Config, observation_size: int, action_size: int, device: torch.device, checkpoint: Checkpoint, path: Path
 ) -> PHCPolicy:
-    """The policy that ``config`` describes with the weights of ``checkpoint``. Raises CheckpointError where sizes differ, naming them."""
+    """The policy that ``config`` describes with the weights of ``checkpoint``.
+
+    Raises CheckpointError where kinds or sizes differ, naming them.
+    """
+    kind, theirs_kind = config.base.policy_name, checkpoint.config.get("base", {}).get("policy_name", config.base.policy_name)
+    if kind != theirs_kind:
+        raise CheckpointError(f"checkpoint '{path}' holds a {theirs_kind}, base.policy_name asks for a {kind}")
     ours, theirs = (observation_size, action_size), (checkpoint.observation_size, checkpoint.action_size)
     if ours != theirs:
         raise CheckpointError(

@@ -26,6 +26,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 CPU = torch.device("cpu")
+LOUDER = {"PHCPolicy": 200.0, "LSTMActorPolicy": 1500.0, "LSTMCriticPolicy": 30.0}
+"""What makes some of a new policy's actions, and not all, go beyond their bounds."""
 
 
 def saved(path, **base):
@@ -42,14 +44,14 @@ def saved(path, **base):
     policy = build.make_policy(config, 934, actions.action_size, CPU)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        policy.mean_head.weight.mul_(1500.0 if policy.memory_size else 200.0)
+        policy.mean_head.weight.mul_(LOUDER[type(policy).__name__])
         policy.obs_norm.mean.copy_(torch.randn(934, generator=generator))
         policy.obs_norm.variance.copy_(torch.rand(934, generator=generator) + 0.1)
     save_checkpoint(path, Checkpoint(dataclasses.asdict(config), policy.state_dict(), 934, actions.action_size, None))
     return policy
 
 
-@pytest.mark.parametrize("policy_name", ["PHCPolicy", "LSTMActorPolicy"])
+@pytest.mark.parametrize("policy_name", ["PHCPolicy", "LSTMActorPolicy", "LSTMCriticPolicy"])
 def test_onnxruntime_and_torch_agree_for_any_number_of_rows(tmp_path, policy_name):
     policy = saved(tmp_path / "policy.pt", policy_name=policy_name)
     files = export(tmp_path / "policy.pt", tmp_path / "out" / "policy.onnx")
@@ -58,7 +60,7 @@ def test_onnxruntime_and_torch_agree_for_any_number_of_rows(tmp_path, policy_nam
     generator = torch.Generator().manual_seed(2)
     for rows in (1, 2, 7):
         observation = 3.0 * torch.randn(rows, 934, generator=generator)
-        memory = [torch.randn(rows, policy.memory_size, generator=generator)] if policy.memory_size else []
+        memory = [torch.randn(rows, 24, generator=generator)] if policy_name == "LSTMActorPolicy" else []
         with torch.no_grad():
             expected = actor(observation, *memory)
             mean, _ = policy.mean_action(observation, memory[0] if memory else policy.no_memory(rows))
@@ -69,6 +71,9 @@ def test_onnxruntime_and_torch_agree_for_any_number_of_rows(tmp_path, policy_nam
             np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-5, rtol=0.0)
         np.testing.assert_allclose(found[0], mean.clamp(-1.0, 1.0).numpy(), atol=1e-5, rtol=0.0)
         assert np.abs(found[0]).max() == 1.0 and np.abs(found[0]).mean() < 0.95, "some actions are clipped, and not all"
+    names = ["observation", *(["memory"] if memory else [])]
+    assert [given.name for given in session.get_inputs()] == names, "what a critic remembers is no part of acting"
+    assert session.get_modelmeta().custom_metadata_map["memory_size"] == ("24" if memory else "0")
     model = onnx.load(str(files.onnx))
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [OPSET]
     assert [path.name for path in files.onnx.parent.iterdir()] and not list(files.onnx.parent.glob("*.data"))

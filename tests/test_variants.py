@@ -15,6 +15,8 @@ from variants import CPU, HORIZON, NUM_ENVS, VARIANTS, command_line, make_traine
 
 from puffer_phc import build
 from puffer_phc.commands.play import make_play_session
+from puffer_phc.commands.train import take_up
+from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.style import Style
@@ -85,6 +87,40 @@ def test_every_mode(tmp_path: Path, variant: str, monkeypatch: pytest.MonkeyPatc
     assert main(["--mode", "play", "-c", "small.pt", *motions, "--viewer", "none", "--play.num_envs", "2", "--debug"]) == 0
     assert sorted(line.split(":")[0] for line in capsys.readouterr().out.splitlines()) == ["sway_0", "sway_1"]
     assert main([*options, *motions, "--train.total_timesteps", "64", "--train.eval_interval", "0", "-c", "small.pt", "--debug"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("variant", "discriminator", "env", "line"),
+    [
+        ("AMP", {}, {"num_amp_obs_steps": 4}, "the run's discriminator sees something else or has other layers"),
+        ("AMP", {}, {"use_amp_obs": False, "use_add_obs": True}, "the run's discriminator sees something else or has other layers"),
+        ("ADD", {"layer_sizes": (8,)}, {}, "the run's discriminator sees something else or has other layers"),
+        ("ADD", {"replay_size": 7}, {}, "discriminator.replay_size is 7, the run's memory has 40 rows"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_discriminator(
+    tmp_path: Path, variant: str, discriminator: Dict[str, Any], env: Dict[str, Any], line: str
+) -> None:
+    config = small_config(tmp_path, variant, 3)
+    trainer = make_trainer(tmp_path, config)
+    trainer.collect()
+    trainer.take_in()
+    trainer.save()
+    state = load_checkpoint(tmp_path / "run" / "latest.pt").trainer
+    assert state is not None
+    other = replace(config, discriminator=replace(config.discriminator, **discriminator), env=replace(config.env, **env))
+    with pytest.raises(CheckpointError, match=f"does not fit these options or motions \\({line}\\); start from it with -c"):
+        take_up(make_trainer(tmp_path, other), state, tmp_path / "run")
+
+
+@pytest.mark.parametrize("theirs", ["PHCPolicy", "LSTMActorPolicy", "LSTMCriticPolicy"])
+def test_a_checkpoint_of_another_kind_of_policy_is_named(tmp_path: Path, theirs: str) -> None:
+    trainer = make_trainer(tmp_path, small_config(tmp_path, theirs, 1))
+    trainer.save()
+    ours = "LSTMActorPolicy" if theirs != "LSTMActorPolicy" else "PHCPolicy"
+    path, sizes = tmp_path / "run" / "latest.pt", (trainer.policy.observation_size, trainer.policy.action_size)
+    with pytest.raises(CheckpointError, match=f"holds a {theirs}, base.policy_name asks for a {ours}"):
+        build.saved_policy(small_config(tmp_path, ours, 1), *sizes, CPU, load_checkpoint(path), path)
 
 
 @every_variant

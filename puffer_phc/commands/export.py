@@ -40,12 +40,14 @@ class Exported(NamedTuple):
 class Actor(nn.Module):
     """Raw observations (N, O) to actions (N, A) in [−1, 1] and what they add to the drives' targets (N, 69) in rad.
 
-    A recurrent policy also takes what it remembers (N, W), zeros at an episode's start, and returns what it remembers next.
+    One with an LSTM in its actor also takes what it remembers (N, W), zeros at an episode's start, and returns what it remembers next.
     """
 
     def __init__(self, policy: PHCPolicy, actions: ActionMap) -> None:
         super().__init__()
         self.policy, self._actions = policy, actions
+        self.memory_size = 0 if policy.actor_lstm is None else policy.actor_lstm.memory_size
+        """W: what a critic remembers is no part of acting."""
 
     def forward(self, observation: Tensor, memory: Optional[Tensor] = None) -> Tuple[Tensor, ...]:
         """(action, target_offset), and next_memory where there is a memory."""
@@ -105,7 +107,7 @@ def description(checkpoint: Checkpoint, config: Config, actor: Actor) -> Dict[st
         "action_mode": env.action_mode,
         "control_seconds": f"{env.substeps / env.physics_rate:.9g}",
         "future_frames": str(env.num_future_frames),
-        "memory_size": str(actor.policy.memory_size),
+        "memory_size": str(actor.memory_size),
         "torque_limit": f"{env.torque_limit:g}",
         "velocity_lead": f"{env.velocity_lead:g}",
         "joints": json.dumps([f"{body}_{axis}" for body in BODY_NAMES[1:] for axis in "xyz"]),
@@ -119,7 +121,7 @@ def onnx_bytes(actor: Actor, metadata: Dict[str, str]) -> bytes:
     """``actor`` as an ONNX model with a free number of rows and ``metadata`` by name."""
     import onnx
 
-    memory = [actor.policy.no_memory(2)] if actor.policy.memory_size > 0 else []
+    memory = [torch.zeros(2, actor.memory_size)] if actor.memory_size > 0 else []
     inputs = ["observation"] + ["memory"] * len(memory)
     outputs = ["action", "target_offset"] + ["next_memory"] * len(memory)
     arguments = (torch.zeros(2, actor.policy.observation_size), *memory)

@@ -76,20 +76,18 @@ class DiscriminatorLosses(NamedTuple):
 
 
 def discriminator_losses(
-    discriminator: Discriminator, agent: Tensor, demonstrations: Tensor, penalises_agent: bool, options: DiscriminatorConfig
+    discriminator: Discriminator, agent: Tensor, demonstrations: Tensor, is_difference: bool, options: DiscriminatorConfig
 ) -> DiscriminatorLosses:
     """Losses of telling ``agent`` (M, S) from ``demonstrations`` (M', S), each kind with half of the weight.
 
-    The gradient penalty (Mescheder et al. 2018, arXiv 1801.04406) is on demonstrations; with ``penalises_agent`` half of it is on the
-    agent's rows, for where there is but one demonstration.
+    The gradient penalty (Mescheder et al. 2018, arXiv 1801.04406) is on demonstrations; with ``is_difference`` it is on the agent's rows,
+    because zero is the one demonstration: a step from it down to them is what has to be flattened (Zhang et al. 2025, arXiv 2505.04961).
     """
-    demo_logits, slopes = discriminator.with_gradient(demonstrations)
-    penalty = slopes.square().sum(-1).mean()
-    if penalises_agent:
-        agent_logits, slopes = discriminator.with_gradient(agent)
-        penalty = 0.5 * (penalty + slopes.square().sum(-1).mean())
+    if is_difference:
+        demo_logits, (agent_logits, slopes) = discriminator(demonstrations), discriminator.with_gradient(agent)
     else:
-        agent_logits = discriminator(agent)
+        agent_logits, (demo_logits, slopes) = discriminator(agent), discriminator.with_gradient(demonstrations)
+    penalty = slopes.square().sum(-1).mean()
     prediction = 0.5 * (functional.softplus(agent_logits).mean() + functional.softplus(-demo_logits).mean())
     of_logit, of_all = discriminator.squared_weights()
     total = prediction + chosen(options.grad_penalty) * penalty + options.logit_reg * of_logit + options.weight_decay * of_all

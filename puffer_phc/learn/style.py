@@ -167,14 +167,19 @@ class Style:
         return {**memory, "carried": self._seen.carried.clone(), "random": self._generator.get_state()}
 
     def load_shared(self, state: Optional[Dict[str, Any]]) -> None:
-        """Take up ``shared_state``. Raises ValueError where a run had none."""
+        """Take up ``shared_state``. Raises ValueError where a run had none, or one of other columns or layers."""
         if state is None:
             raise ValueError("the run had no discriminator")
+        sizes = [{name: tensor.shape for name, tensor in of.items()} for of in (state["discriminator"], self.discriminator.state_dict())]
+        if sizes[0] != sizes[1]:
+            raise ValueError("the run's discriminator sees something else or has other layers")
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def load_own(self, state: Dict[str, Any]) -> None:
-        """Take up ``own_state``."""
+        """Take up ``own_state``. Raises ValueError where its memory has another size."""
+        if len(state["memory"]) != len(self._memory):
+            raise ValueError(f"discriminator.replay_size is {len(self._memory)}, the run's memory has {len(state['memory'])} rows")
         self._memory.copy_(state["memory"])
         self._seen.carried.copy_(state["carried"])
         self._has_memory, self._oldest = state["has_memory"], state["oldest"]
