@@ -3,7 +3,7 @@
 python scripts/compact_checkpoint.py experiments/RUN/latest.pt policy.pt
 python scripts/compact_checkpoint.py experiments/RUN/latest.pt policy.pt --eight-bits
 
-In eight bits it is half as large again; docs/results.md says what that costs (nothing that an evaluation shows).
+Eight bits take half of what sixteen take; docs/results.md says what that costs (nothing that an evaluation shows).
 
 With the critic a run goes on from it: as latest.pt in a folder of its own, it is what --resume takes. In parts it passes where files have
 to be small; cat joins them again, and a part that is missing or damaged is noticed by the checkpoint's checksums.

@@ -9,7 +9,7 @@ import torch
 from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import Checkpoint, compact, load_checkpoint, load_policy, save_checkpoint
 from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
-from puffer_phc.learn.quantization import Quantized, dequantize, quantize
+from puffer_phc.learn.quantization import dequantize, quantize
 
 
 def make_policy(kind: Type[PHCPolicy]) -> PHCPolicy:
@@ -86,6 +86,14 @@ def test_scales_that_fit_no_codes_are_refused(tmp_path: Path, case: str) -> None
         load_checkpoint(tmp_path / "model.pt")
 
 
-def test_codes_that_lack_scales_are_no_weights() -> None:
-    """They stay integers, which no policy takes for weights by accident."""
-    assert dequantize(Quantized({"a": torch.ones(2, 2, dtype=torch.int8)}, {}))["a"].dtype is torch.int8
+@pytest.mark.parametrize("kind", [PHCPolicy, LSTMActorPolicy, LSTMCriticPolicy])
+def test_codes_that_lack_scales_are_no_weights(tmp_path: Path, kind: Type[PHCPolicy]) -> None:
+    """Torch would copy the integers into the policy."""
+    stored = quantize(make_policy(kind).state_dict())
+    del stored.scales["mean_head.weight"]
+    with pytest.raises(ValueError, match=r"the codes of 'mean_head\.weight' have no scales"):
+        dequantize(stored)
+    content = {"format": 3, "version": "0", **Checkpoint({}, stored.weights, 300, 7, None, {})._asdict(), "scales": stored.scales}
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load_checkpoint(tmp_path / "model.pt")

@@ -34,9 +34,12 @@ def quantize(weights: Dict[str, Tensor]) -> Quantized:
 def dequantize(quantized: Quantized) -> Dict[str, Tensor]:
     """The weights in float32, those that were not rounded as they are.
 
-    Raises ``ValueError`` where codes and scales do not belong to each other.
+    Raises ``ValueError`` where codes and scales do not belong to each other: a network would take codes for weights without a word.
     """
     weights = dict(quantized.weights)
+    for name, value in weights.items():
+        if value.dtype is torch.int8 and name not in quantized.scales:
+            raise ValueError(f"the codes of '{name}' have no scales")
     for name, scale in quantized.scales.items():
         codes = weights.get(name)
         if codes is None or codes.dtype is not torch.int8 or codes.dim() != 2 or tuple(scale.shape) != (codes.shape[0], 1):
