@@ -29,6 +29,8 @@ from typing_extensions import Literal
 from puffer_phc import build
 from puffer_phc.command_line import run_main
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
+from puffer_phc.errors import ConfigError
+from puffer_phc.files import check_writable_file, write_whole
 from puffer_phc.learn.rollout import set_products
 from puffer_phc.resolve import choose_device, resolve
 from puffer_phc.resources import resource_root
@@ -105,6 +107,10 @@ class Bench:
 
 def run(options: Options) -> int:
     """Measure, show, write."""
+    if not options.seconds > 0:
+        raise ConfigError(f"seconds is {options.seconds}, must be more than 0")
+    if options.json:
+        check_writable_file(options.json)
     if options.clear_cache:
         import warp
 
@@ -116,7 +122,7 @@ def run(options: Options) -> int:
     show(bench.rows, about, bench.config.env)
     if options.json:
         settings = dataclasses.asdict(bench.config)
-        options.json.write_text(json.dumps({"machine": about, "settings": settings, "rows": bench.rows}, indent=2) + "\n", encoding="utf-8")
+        write_whole(options.json, json.dumps({"machine": about, "settings": settings, "rows": bench.rows}, indent=2) + "\n")
     return 0
 
 

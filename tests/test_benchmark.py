@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from puffer_phc.humanoid.mjcf import PhysicsOptions
+
 pytest.importorskip("mujoco", reason="the benchmark times the MuJoCo backend")
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -47,12 +49,25 @@ def test_variants_are_timed_beside_each_other(tmp_path):
     assert "of first" in done.stdout
 
 
-def test_a_bad_option_is_one_line(tmp_path):
-    words = ["--backend", "mujoco_cpu", "--env.motion-file", str(tmp_path / "nothing.npz")]
-    done = subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *words], capture_output=True, text=True)
+@pytest.mark.parametrize("words", [["--env.motion-file", "nothing.npz"], ["--json", "nowhere/a.json"], ["--seconds", "-1"]])
+def test_a_bad_option_is_one_line_before_anything_is_measured(tmp_path, words):
+    sizes = ["--backend", "mujoco_cpu", "--num-envs", "2", "--stages", "physics"]
+    done = subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *sizes, *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "nothing.npz" in done.stderr
+    assert words[1].split("/")[0] in done.stderr
+    assert done.stdout == "" and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("base", [{}, {"iterations": 10}, {"integrator": "implicitfast", "rate": 120.0, "substeps": 4}])
+def test_physics_is_compared_with_each_other_setting_once(monkeypatch, base):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarking.physics import describe, physics_candidates
+
+    chosen = PhysicsOptions(**base)
+    names, candidates = zip(*physics_candidates(chosen))
+    assert len(set(names)) == len(names) == len(set(candidates)) > 10
+    assert chosen not in candidates and describe(chosen) not in names
 
 
 def test_windows_has_no_resource_module(monkeypatch):

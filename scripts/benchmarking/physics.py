@@ -127,7 +127,7 @@ def make_simulator(setting: Setting, physics: PhysicsOptions) -> Simulator:
 
 
 def physics_candidates(base: PhysicsOptions) -> List[Tuple[str, PhysicsOptions]]:
-    """Settings around ``base`` that differ in one thing, and the fall-backs, by name."""
+    """Settings around ``base`` that differ in one thing, and the fall-backs, by name and each of them once."""
     changes: List[Dict[str, Any]] = [
         *({"iterations": iterations} for iterations in (3, 5, 10, 20)),
         *({"ls_iterations": iterations} for iterations in (5, 10, 50)),
@@ -139,7 +139,7 @@ def physics_candidates(base: PhysicsOptions) -> List[Tuple[str, PhysicsOptions]]
         {"integrator": "implicitfast", "rate": 120.0, "substeps": 4, "iterations": 5},
     ]
     candidates = [replace(base, **change) for change in changes]
-    return [(describe(candidate), candidate) for candidate in candidates if candidate != base]
+    return list({describe(candidate): candidate for candidate in candidates if candidate != base}.items())
 
 
 def describe(physics: PhysicsOptions) -> str:
