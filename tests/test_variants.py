@@ -89,6 +89,25 @@ def test_every_mode(tmp_path: Path, variant: str, monkeypatch: pytest.MonkeyPatc
     assert main([*options, *motions, "--train.total_timesteps", "64", "--train.eval_interval", "0", "-c", "small.pt", "--debug"]) == 0
 
 
+@pytest.mark.parametrize("variant", NOT_PLAIN)
+def test_both_engines_show_the_same_to_policy_and_discriminator(tmp_path: Path, variant: str) -> None:
+    """Warp on a CPU does what it does on a GPU; after a few steps contacts amplify what rounding leaves."""
+    pytest.importorskip("mujoco_warp")
+    config, rollouts = small_config(tmp_path, variant, 5), []
+    for backend in ("mujoco_cpu", "mujoco_warp"):
+        trainer = make_trainer(tmp_path, replace(config, env=replace(config.env, backend=backend)))
+        trainer.collect()
+        rollouts.append(trainer.rollout)
+        trainer.env.close()
+    (ours, theirs), num_steps = rollouts, 3
+    for name in ("observations", "actions", "values", "rewards", "starts"):
+        torch.testing.assert_close(getattr(ours, name)[:num_steps], getattr(theirs, name)[:num_steps], rtol=1e-3, atol=2e-3)
+    if ours.seen is not None and theirs.seen is not None:
+        rows = torch.arange(num_steps * NUM_ENVS)
+        torch.testing.assert_close(ours.seen.windows(rows), theirs.seen.windows(rows), rtol=1e-3, atol=2e-3)
+        assert ours.seen.windows(rows).std() > 0.01
+
+
 @pytest.mark.parametrize(
     ("variant", "discriminator", "env", "line"),
     [
