@@ -21,6 +21,7 @@ from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.learn.checkpoint import Checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
+from puffer_phc.learn.stopping import StoppedError
 from puffer_phc.motion.file import load_motion_file
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.mirror import with_mirrored
@@ -187,14 +188,22 @@ class Evaluator:
         self.action_size = ActionMap(config.env, self._simulator.gains).action_size
 
     def __call__(self, policy: Policy) -> EvaluationResult:
-        """The result of ``policy``; every process plays its share of the clips."""
+        """The result of ``policy``; every process plays its share of the clips. Where one of them stops, StoppedError comes in all."""
         before = self._lender.snapshot() if self._lender else None
-        own = evaluate(policy, self._simulator, self._motions, self._env, self._share, self._compile)
+        try:
+            own = self._own_result(policy)
+        except StoppedError:
+            own = None
         if self._lender and before is not None:
             self._lender.restore(before)
-        if self._is_sharded:
-            own = replace(own, clip_ids=own.clip_ids * self._world.size + self._world.rank)
-        return merge(self._world.gather(own))
+        results = self._world.gather(own)
+        if any(result is None for result in results):
+            raise StoppedError
+        return merge([result for result in results if result is not None])
+
+    def _own_result(self, policy: Policy) -> Optional[EvaluationResult]:
+        own = evaluate(policy, self._simulator, self._motions, self._env, self._share, self._compile)
+        return replace(own, clip_ids=own.clip_ids * self._world.size + self._world.rank) if self._is_sharded else own
 
     def own_clips(self, values: Tensor) -> Tensor:
         """The part of ``values`` (C,) of all clips that is of the clips of ``motions``."""

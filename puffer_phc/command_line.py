@@ -65,10 +65,14 @@ def show(table: RenderableType) -> None:
         Terminal().print(table)
 
 
-def again(words: List[str], motion_file: Optional[str] = None) -> str:
+def again(words: List[str], motion_file: Optional[str] = None, num_processes: int = 1) -> str:
     """What a user types to run this program again with ``words``, on the same motions: a checkpoint does not bring them along."""
     script = sys.argv[0]
-    program = ["python", script] if script.endswith(".py") else [Path(script).name]
+    launcher = ["torchrun", "--nproc_per_node", str(num_processes)]
+    if num_processes > 1:
+        program = [*launcher, script] if script.endswith(".py") else [*launcher, "-m", "puffer_phc.start"]
+    else:
+        program = ["python", script] if script.endswith(".py") else [Path(script).name]
     is_default = motion_file is None or Path(motion_file) == resource_root() / EnvConfig.motion_file
     return " ".join(shlex.quote(word) for word in program + words + ([] if is_default else ["-m", str(motion_file)]))
 

@@ -7,10 +7,15 @@ from importlib import import_module
 from typing import List, Optional, Sequence
 
 from puffer_phc.command_line import run_main
+from puffer_phc.errors import ConfigError
 from puffer_phc.options import parse_options
+from puffer_phc.resources import num_processes
 
 _MODES = {"train": "train", "eval": "evaluate", "play": "play", "sweep": "sweep"}
 """The function of each mode, in the module of its name in ``commands``: who trains loads no viewer, who plays no optimiser."""
+
+_SHARED = ("train", "eval")
+"""Modes that several processes divide among them."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -24,6 +29,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def run_mode(words: List[str]) -> int:
     """Run the mode that a command line asks for."""
     arguments = parse_options(words)
+    if num_processes() > 1 and arguments.mode not in _SHARED:
+        raise ConfigError(f"--mode {arguments.mode} is one process; leave torchrun out, which is for {' and '.join(_SHARED)}")
     name = _MODES[arguments.mode]
     return getattr(import_module(f"puffer_phc.commands.{name}"), name)(arguments)
 

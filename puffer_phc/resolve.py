@@ -187,13 +187,15 @@ def _precision(precision: str, on_gpu: bool) -> str:
     return precision
 
 
-def describe_sizes(config: Config) -> Tuple[str, ...]:
-    """What ``resolve`` chose, a line each, for the person who starts a run."""
+def describe_sizes(config: Config, num_processes: int = 1) -> Tuple[str, ...]:
+    """What ``resolve`` chose, a line each, for the person who starts a run of so many processes."""
     env, policy, train = config.env, config.policy, config.train
     layers = " ".join(str(size) for size in (*(policy.layer_sizes or ()), policy.hidden_size))
     if config.base.policy_name != "PHCPolicy":
         layers = f"{config.base.policy_name} {layers}, LSTM {config.rnn.hidden_size}"
+    each, steps = ("", "steps") if num_processes == 1 else (f"{num_processes} processes, each with ", "steps in all")
+    batches = f"batches of {train.batch_size:,}, minibatches of {train.minibatch_size:,}"
     return (
-        f"{env.num_envs} humanoids on {env.backend} ({train.device}), motions from {env.motion_file}",
-        f"network {layers}; {train.total_timesteps:,} steps in batches of {train.batch_size:,}, minibatches of {train.minibatch_size:,}",
+        f"{each}{env.num_envs} humanoids on {env.backend} ({train.device}), motions from {env.motion_file}",
+        f"network {layers}; {train.total_timesteps:,} {steps} in {batches}",
     )

@@ -20,6 +20,11 @@ def resource_root() -> Path:
 _TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+def num_processes() -> int:
+    """How many processes of this program work together, this one among them: as many as torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def child_environment() -> Dict[str, str]:
     """This process's variables for another process of this program: it finds the package, and is none of torchrun's."""
     environment = {name: value for name, value in os.environ.items() if name not in _TORCHRUN}

@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from puffer_phc.command_line import INTERRUPTED, USER_ERROR, run_main, say
+from puffer_phc.command_line import INTERRUPTED, USER_ERROR, again, run_main, say
 from puffer_phc.errors import ConfigError
+from puffer_phc.main import main
 
 
 def raising(error):
@@ -38,6 +39,21 @@ def test_our_own_mistakes_are_not_hidden():
 def test_ctrl_c_ends_quietly(capsys):
     assert run_main(raising(KeyboardInterrupt())) == INTERRUPTED
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_going_on_takes_as_many_processes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "-m", "x.npz"])
+    assert again(["--resume", "runs/a b"]) == "python scripts/train.py --resume 'runs/a b'"
+    assert again(["--resume", "r"], num_processes=2) == "torchrun --nproc_per_node 2 scripts/train.py --resume r"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/puffer-phc"])
+    assert again(["--resume", "r"], num_processes=4) == "torchrun --nproc_per_node 4 -m puffer_phc.start --resume r"
+
+
+@pytest.mark.parametrize("mode", ["play", "sweep"])
+def test_modes_that_are_one_process_are_refused_to_several(monkeypatch, capsys, mode):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["--mode", mode]) == USER_ERROR
+    assert f"--mode {mode} is one process; leave torchrun out, which is for train and eval" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["walk · 3", "name \udcff.bvh"])

@@ -164,6 +164,32 @@ def reduce_worker(rank: int, port: int, folder: Path) -> None:
     world.close()
 
 
+def stopping_worker(rank: int, port: int, folder: Path) -> None:
+    """The second process is asked to stop in the middle of an evaluation, and trains on afterwards."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = World.from_environment("cpu")
+    config = make_config(world, folder, total_timesteps=8 * TOTAL_ENVS * HORIZON, eval_interval=1)
+    motions = build.load_motions(config, torch.device("cpu"), world)
+    env = build.make_environment(config, motions, world)
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
+    evaluator, steps = build.Evaluator(config, motions, world), []
+
+    def evaluation(act: Any) -> Dict[str, float]:
+        def counted(observations: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+            steps.append(trainer.iteration)
+            if rank == 1 and len(steps) == 5:
+                trainer.stop()
+            return act(observations, starts)
+
+        return build.training_evaluation(evaluator, env)(counted)
+
+    trainer = Trainer(config, env, policy, folder, Silent(), evaluation, world)
+    done = trainer.fit()
+    torch.save({"done": done, "iteration": trainer.iteration, "steps": len(steps)}, folder / f"stopping{rank}.pt")
+    world.close()
+
+
 def failing_worker(rank: int, port: int, folder: Path) -> None:
     """The second process fails where the first waits for its part of a sum."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
@@ -208,6 +234,15 @@ def test_an_error_ends_the_membership_and_the_others_wait_no_longer(tmp_path: Pa
     for result in (waiting, failing):
         assert not result["is_member"] and result["seconds"] < 60
         assert [name for name in result["threads"] if "gloo" in name or "tcpstore" in name] == []
+
+
+def test_an_evaluation_of_several_processes_ends_where_one_is_asked_to_stop(tmp_path: Path) -> None:
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
+    first, second = two_processes(stopping_worker, tmp_path, "stopping")
+    for result in (first, second):
+        assert not result["done"] and result["iteration"] == 1
+    assert (load_checkpoint(tmp_path / "latest.pt").trainer or {})["evaluation_due"], "it comes first on resuming"
+    assert second["steps"] == 5
 
 
 def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Path) -> None:

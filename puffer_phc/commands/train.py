@@ -27,6 +27,7 @@ from puffer_phc.report.several import Several
 from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.reporter import Reporter
 from puffer_phc.resolve import describe_sizes
+from puffer_phc.resources import num_processes
 from puffer_phc.watch.reporter import Watch
 
 
@@ -54,7 +55,7 @@ def run(session: Session, arguments: Parsed) -> int:
         if evaluator is not None:
             keep = EvaluationKeeper(session.config, motions, run_dir, reporter)
             evaluate = build.training_evaluation(evaluator, env, keep if session.world.is_main else None)
-        for line in describe_sizes(session.config):
+        for line in describe_sizes(session.config, session.world.size):
             reporter.message(line)
         trainer = Trainer(session.config, env, policy, run_dir, reporter, evaluate, session.world)
         if state is not None:
@@ -97,7 +98,7 @@ def say_how_to_go_on(trainer: Trainer, run_dir: Path, done: bool) -> None:
     say(f"{'finished' if done else 'stopped'} after {trainer.global_step:,} steps; checkpoint: {run_dir / LATEST}")
     say(f"evaluate: {again(['--mode', 'eval', '-c', str(run_dir / LATEST)], trainer.config.env.motion_file)}")
     if not done:
-        say(f"go on: {again(['--resume', str(run_dir)])}")
+        say(f"go on: {again(['--resume', str(run_dir)], num_processes=num_processes())}")
 
 
 @contextlib.contextmanager

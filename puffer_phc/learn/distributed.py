@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from puffer_phc.learn.running_norm import Moments
+from puffer_phc.resources import num_processes
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class World:
     @classmethod
     def from_environment(cls, device_type: str, timeout_seconds: float = 600.0) -> "World":
         """Join the group that torchrun announces in the environment: NCCL on CUDA devices, gloo on CPUs; alone without torchrun."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
+        size = num_processes()
         if size == 1:
             return cls()
         local_rank = int(os.environ["LOCAL_RANK"])

@@ -26,9 +26,7 @@ class StopRequest:
         return self._world.any(self._is_made)
 
     def heeded_by(self, act: Policy) -> Policy:
-        """``act``, which from the request on raises StoppedError. Several processes play to the end: one alone may not leave."""
-        if self._world.size > 1:
-            return act
+        """``act``, which from the request on raises StoppedError; where results come together, the others learn of it."""
 
         def act_or_stop(observations: Tensor, starts: Tensor) -> Tensor:
             if self._is_made:
