@@ -4,18 +4,20 @@
     python scripts/measure_scaling.py --json scaling.json
     python scripts/measure_scaling.py --table scaling.json
 
-Whole iterations of ``Trainer.fit`` with the default options per process, start-up left out. Each run adds one line to the file; ``--table``
-shows the lines beside each other. Communication is the time that the first process's device spends in reductions during some more
-iterations under the profiler: waiting for slower processes counts as communication.
+Whole iterations of ``Trainer.fit`` with the default options per process, start-up left out. Each run adds a line to the file as soon as it
+has timed them, and where there are several processes the same again with the share of communication: the time that the first process's
+device spends in reductions during some more iterations under the profiler, in which waiting for slower processes is counted. ``--table``
+shows what is known of each run. What is done, and for how long it may last, is said on stderr.
 """
 
 import json
+import secrets
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 import tyro
@@ -27,8 +29,9 @@ from torch.profiler import ProfilerActivity, profile
 from puffer_phc import build
 from puffer_phc.command_line import run_main
 from puffer_phc.commands.session import settled
-from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig
+from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import ConfigError
+from puffer_phc.files import check_writable_file
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.resources import resource_root
@@ -38,6 +41,8 @@ WARM_UP_ITERATIONS = 6
 PROFILED_ITERATIONS = 5
 REDUCTIONS = ("nccl", "gloo")
 """What the profiler's names of reductions contain."""
+SAID_ITERATIONS = 10
+"""Timed iterations between two lines about them."""
 
 Row = Dict[str, Any]
 
@@ -58,13 +63,18 @@ class Options:
 
 
 class Timer(SilentReporter):
-    """A reporter that notes when iterations end, and profiles the last ones."""
+    """A reporter that notes when iterations end, says so, and profiles the last ones.
 
-    def __init__(self, device: torch.device, iterations: int) -> None:
+    ``on_timed`` is given the mean seconds of an iteration without profiler as soon as they are known.
+    """
+
+    def __init__(self, device: torch.device, iterations: int, on_timed: Callable[[float], None]) -> None:
         self._device, self._first, self._last = device, WARM_UP_ITERATIONS, WARM_UP_ITERATIONS + iterations
+        self._on_timed = on_timed
         activities = [ProfilerActivity.CUDA] if device.type == "cuda" else [ProfilerActivity.CPU]
         self.profiler = profile(activities=activities)
         self._count = 0
+        self._begun = time.perf_counter()
         self._ends: Dict[int, float] = {}
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
@@ -72,15 +82,20 @@ class Timer(SilentReporter):
         wait(self._device)
         self._count += 1
         self._ends[self._count] = time.perf_counter()
+        if self._count <= self._first:
+            self._say_how_far(self._count, self._first, "to start up")
+        elif self._count <= self._last and (self._count - self._first) % SAID_ITERATIONS == 0:
+            self._say_how_far(self._count - self._first, self._last - self._first, "timed")
         if self._count == self._last:
+            self._on_timed((self._ends[self._last] - self._ends[self._first]) / (self._last - self._first))
+            say(f"profiling {PROFILED_ITERATIONS} iterations")
             self.profiler.start()
             self._ends[self._count] = time.perf_counter()
         if self._count == self._last + PROFILED_ITERATIONS:
             self.profiler.stop()
 
-    def seconds_per_iteration(self) -> float:
-        """The mean over the iterations without profiler."""
-        return (self._ends[self._last - 1] - self._ends[self._first]) / (self._last - 1 - self._first)
+    def _say_how_far(self, count: int, total: int, what_for: str) -> None:
+        say(f"iteration {count} of {total} {what_for}, {time.perf_counter() - self._begun:.0f} s since the beginning")
 
     def communication_share(self) -> float:
         """Time in reductions over time of the profiled iterations."""
@@ -90,28 +105,58 @@ class Timer(SilentReporter):
 
 
 def measure(options: Options) -> Optional[Row]:
-    """Figures of one run in the first process, None in the others."""
+    """Figures of one run in the first process, None in the others; what is known of them is in the file from the moment on."""
     with settled(Config(env=options.env, policy=options.policy, train=options.train)) as (config, device, world, _):
-        batch = (config.train.batch_size or 1) * world.size
-        total = batch * (WARM_UP_ITERATIONS + options.iterations + PROFILED_ITERATIONS + 1)
-        config = replace(config, train=replace(config.train, total_timesteps=total, eval_interval=0, checkpoint_interval=0))
-        timer = Timer(device, options.iterations)
+        row = facts(config, device, world)
+        batch = chosen(config.train.batch_size) * world.size
+
+        def keep(seconds: float) -> None:
+            row.update(steps_per_second=batch / seconds, seconds_per_iteration=seconds)
+            write_row(options.json, row)
+            say(f"{row['steps_per_second']:,.0f} steps/s{'' if options.json is None else f', written to {options.json}'}")
+
+        timer = Timer(device, options.iterations, keep)
         with tempfile.TemporaryDirectory() as folder:
-            trainer = make_trainer(config, device, world, Path(folder), timer)
+            trainer = make_trainer(limited(config, batch, options.iterations), device, world, Path(folder), timer)
+            if world.is_main:
+                say(f"{row['processes']} processes on {row['device']}; kernels are compiled and graphs recorded in the first iterations")
             trainer.fit()
             trainer.env.close()
     if not world.is_main:
         return None
-    seconds = timer.seconds_per_iteration()
+    if world.size > 1:
+        row["communication_share"] = timer.communication_share()
+        write_row(options.json, row)
+    return row
+
+
+def facts(config: Config, device: torch.device, world: World) -> Row:
+    """What is known of a run before it begins."""
     return {
+        "run": secrets.token_hex(4),
         "processes": world.size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "environments_per_process": config.env.num_envs,
         "batch_per_process": config.train.batch_size,
-        "steps_per_second": batch / seconds,
-        "seconds_per_iteration": seconds,
-        "communication_share": timer.communication_share() if world.size > 1 else 0.0,
     }
+
+
+def limited(config: Config, batch: int, iterations: int) -> Config:
+    """``config`` with as many batches, of so many steps in all processes, as are needed: the first is only looked at."""
+    total = batch * (1 + WARM_UP_ITERATIONS + iterations + PROFILED_ITERATIONS)
+    return replace(config, train=replace(config.train, total_timesteps=total, eval_interval=0, checkpoint_interval=0))
+
+
+def say(line: str) -> None:
+    """Tell whoever waits."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def write_row(path: Optional[Path], row: Row) -> None:
+    """Add a line to the file, if there is one."""
+    if path is not None:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
 
 
 def make_trainer(config: Config, device: torch.device, world: World, folder: Path, timer: Timer) -> Trainer:
@@ -132,7 +177,7 @@ def show(rows: List[Row], console: Console) -> None:
             f"{row['steps_per_second']:,.0f}",
             f"{row['steps_per_second'] / alone:.2f}" if alone else "",
             f"{1000.0 * row['seconds_per_iteration']:.1f}",
-            f"{100.0 * row['communication_share']:.1f} %",
+            f"{100.0 * row['communication_share']:.1f} %" if "communication_share" in row else "",
             row["device"],
         )
     console.print(table)
@@ -143,21 +188,21 @@ def run(options: Options, console: Console) -> int:
     if options.table is not None:
         show(read_table(options.table), console)
         return 0
+    if options.json is not None:
+        check_writable_file(options.json)
     row = measure(options)
     if row is None:
         return 0
-    if options.json is not None:
-        with options.json.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
     show([row], console)
     return 0
 
 
 def read_table(path: Path) -> List[Row]:
-    """The rows of a file that ``--json`` wrote."""
+    """The last row of each run in a file that ``--json`` wrote."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return list({row.get("run", number): row for number, row in enumerate(rows)}.values())
+    except (ValueError, AttributeError) as error:
         raise ConfigError(f"'{path}' is no table of measurements ({error})") from error
 
 

@@ -1,5 +1,6 @@
 """Two processes train as one: sums over gloo on the CPU, and the trainer on the real engine."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 import torch
@@ -73,10 +74,13 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
     trainer.collect()
     trainer.take_in()
     env.change_residents()
-    trainer.collect()
-    trainer.update(trainer.advantages())
+    with counted_exchanges() as in_rollout:
+        trainer.collect()
+    with counted_exchanges() as in_update:
+        trainer.update(trainer.advantages())
     env.close()
     return {
+        "exchanges": (len(in_rollout), len(in_update)),
         "gradient": trainer.updater.optimizer.gradient.clone(),
         "parameters": torch.cat([p.detach().flatten() for p in policy.parameters()]),
         "mean": policy.obs_norm.mean.clone(),
@@ -85,6 +89,20 @@ def one_iteration(world: World, folder: Path) -> Dict[str, Any]:
         "clips": env.env.clip_ids.clone(),
         "residents": motions.residents.clip_ids,
     }
+
+
+@contextlib.contextmanager
+def counted_exchanges() -> Iterator[List[str]]:
+    """The names of what processes exchange in the block, one for each time."""
+    calls: List[str] = []
+
+    def counted(name: str, original: Any) -> Any:
+        return lambda *arguments, **options: (calls.append(name), original(*arguments, **options))[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_reduce", "broadcast", "all_gather_object"):
+            patch.setattr(torch.distributed, name, counted(name, getattr(torch.distributed, name)))
+        yield calls
 
 
 def worker(rank: int, port: int, folder: Path) -> None:
@@ -254,6 +272,7 @@ def test_two_processes_with_half_the_environments_each_train_as_one(tmp_path: Pa
     for half in halves:
         for name in ("gradient", "parameters", "mean", "variance", "probabilities"):
             torch.testing.assert_close(half[name], whole[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        assert half["exchanges"][0] == 0 < half["exchanges"][1], "nobody waits for another in a rollout"
     assert whole["gradient"].norm() > 1e-2
     assert torch.equal(halves[0]["parameters"], halves[1]["parameters"])
     lasting = [name for half in halves for name in half["threads"] if "gloo" in name or "tcpstore" in name]
