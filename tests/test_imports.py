@@ -27,7 +27,7 @@ ALLOWED = {
     **dict.fromkeys(SETTLING, (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn")),
     "watch": (*FOUNDATION, *SETTLING, "motion", "evaluate", "learn", "report", "view"),
     "commands": (*FOUNDATION, *SETTLING, "humanoid", "motion", "sim", "env", "evaluate", "learn", "sweep", *SHOWING),
-    "main": ("command_line", "commands", "options"),
+    "main": ("command_line", "commands", "errors", "options", "resources"),
 }
 """What each part may import besides itself. The two that are not named are where programs begin, ``start`` and ``doctor``."""
 
