@@ -125,6 +125,7 @@ def measure(options: Options) -> Optional[Row]:
     if not world.is_main:
         return None
     if world.size > 1:
+        say("reading the profile")
         row["communication_share"] = timer.communication_share()
         write_row(options.json, row)
     return row
