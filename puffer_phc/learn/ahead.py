@@ -2,12 +2,12 @@
 
 import contextlib
 import copy
-from typing import ContextManager, List
+from typing import ContextManager
 
 import torch
-from torch import Tensor
 
 from puffer_phc.env.puffer import PufferImitation
+from puffer_phc.learn.optimizer import all_tensors
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.rollout import Collector, Rollout
 from puffer_phc.randomness import EnvRandom
@@ -34,7 +34,7 @@ class Ahead:
 
     def begin(self, reward_scale: float) -> None:
         """Collect with the weights as they are now; rewards are multiplied by ``reward_scale``."""
-        for own, source in zip(_state(self._actor), _state(self._policy)):
+        for own, source in zip(all_tensors(self._actor), all_tensors(self._policy)):
             own.copy_(source)
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream())
@@ -60,7 +60,3 @@ class Ahead:
 
     def _on_stream(self) -> ContextManager[object]:
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-
-
-def _state(policy: PHCPolicy) -> List[Tensor]:
-    return [tensor.detach() for tensor in (*policy.parameters(), *policy.buffers())]

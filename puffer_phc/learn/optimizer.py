@@ -73,6 +73,11 @@ def sound_means(records: Tensor) -> Tuple[Tensor, Tensor]:
     return means, (~is_sound).sum().float()
 
 
+def all_tensors(module: nn.Module) -> List[Tensor]:
+    """Parameters and buffers of ``module``, always in the same order, to be written in place."""
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+
+
 def all_finite(module: nn.Module) -> bool:
     """Whether all parameters of ``module`` are finite. Waits for the device."""
     return all(bool(parameter.isfinite().all()) for parameter in module.parameters())

@@ -8,7 +8,7 @@ from torch import Tensor
 from puffer_phc.config import Config, chosen
 from puffer_phc.learn.discriminator import Discriminator, DiscriminatorLosses, discriminator_losses, style_reward
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.optimizer import FlatAdam, all_finite, sound_means
+from puffer_phc.learn.optimizer import FlatAdam, all_finite, all_tensors, sound_means
 from puffer_phc.learn.rollout import Rollout, autocast
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.learn.seen import SeenSteps
@@ -83,7 +83,7 @@ class Style:
         self._generator = torch.Generator(device=device).manual_seed(config.train.seed + _SEED_OFFSET + world.rank)
         self._losses = torch.compile(discriminator_losses) if config.train.compile else discriminator_losses
         self._precision = config.train.precision
-        world.broadcast_([tensor.detach() for tensor in (*self.discriminator.parameters(), *self.discriminator.buffers())])
+        world.broadcast_(all_tensors(self.discriminator))
 
     @property
     def is_new(self) -> bool:

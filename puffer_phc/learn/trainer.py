@@ -15,7 +15,7 @@ from puffer_phc.evaluate.evaluation import Policy
 from puffer_phc.learn.ahead import Ahead
 from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.optimizer import all_finite
+from puffer_phc.learn.optimizer import all_finite, all_tensors
 from puffer_phc.learn.origin import origin
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.ppo import gae
@@ -54,7 +54,7 @@ class Trainer:
         self.config, self.env, self.policy, self.run_dir = config, env, policy, run_dir
         self.reporter, self._evaluate, self._world = reporter, evaluate, world or World()
         self._options = options = config.train
-        self._world.broadcast_([tensor.detach() for tensor in (*policy.parameters(), *policy.buffers())])
+        self._world.broadcast_(all_tensors(policy))
         num_envs, device, world = env.num_agents, policy.log_std.device, self._world
         self._batch_size = chosen(options.batch_size)
         random = EnvRandom(options.seed + 1, num_envs, device, world.rank * num_envs, world.size * num_envs)
