@@ -54,16 +54,16 @@ def test_the_second_batch_is_by_the_weights_from_before_the_first_update(tmp_pat
 def test_more_than_two_batches_are_each_one_update_behind(tmp_path: Path) -> None:
     seen = []
     trainer = make_trainer(tmp_path, 5, overlap=True)
-    begin = trainer._ahead.begin
+    begin = trainer._gathering.begin
 
     def note(scale: float) -> None:
-        seen.append((trainer.iteration, trainer._ahead.is_pending))
+        seen.append((trainer.iteration, trainer._gathering.is_pending))
         begin(scale)
 
-    trainer._ahead.begin = note
+    trainer._gathering.begin = note
     trainer.fit()
     assert seen == [(0, False), (0, False), (0, False), (1, False), (2, False)]
-    assert not trainer._ahead.is_pending
+    assert not trainer._gathering.is_pending
 
 
 def test_checkpoints_and_evaluations_have_nothing_pending_and_runs_go_on_from_them_exactly(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_checkpoints_and_evaluations_have_nothing_pending_and_runs_go_on_from_th
     (tmp_path / "half").mkdir()
     whole = make_trainer(tmp_path / "whole", 8, **options)
     save = whole.save
-    whole.save = lambda: (pending.append(whole._ahead.is_pending), save())[1]
+    whole.save = lambda: (pending.append(whole._gathering.is_pending), save())[1]
     whole.fit()
     assert pending == [False, False, False, False]
     half = make_trainer(tmp_path / "half", 8, **options)
@@ -97,7 +97,7 @@ def test_a_stop_learns_from_what_is_pending_before_it_saves(tmp_path: Path) -> N
 
     reporter.on_iteration = stop_at_third
     assert not trainer.fit()
-    assert trainer.iteration == 4 and not trainer._ahead.is_pending
+    assert trainer.iteration == 4 and not trainer._gathering.is_pending
     assert load_checkpoint(tmp_path / "run" / "latest.pt").trainer["iteration"] == 4
 
 
@@ -115,7 +115,7 @@ def test_the_copy_that_acts_is_never_trained(tmp_path: Path) -> None:
     before = copy.deepcopy(trainer.policy.state_dict())
     trainer.collect()
     trainer.update(trainer.advantages())
-    assert all(torch.equal(value, before[name]) for name, value in trainer._ahead._actor.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in trainer._gathering._actor.state_dict().items())
     assert not all(torch.equal(value, before[name]) for name, value in trainer.policy.state_dict().items())
 
 

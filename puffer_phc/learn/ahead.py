@@ -1,4 +1,4 @@
-"""Collecting the next rollout while the update from the last one is under way."""
+"""When rollouts are collected: each in its turn, or the next one while the update from the last one is under way."""
 
 import contextlib
 import copy
@@ -13,6 +13,25 @@ from puffer_phc.learn.rollout import Collector, Rollout
 from puffer_phc.randomness import EnvRandom
 
 
+class InTurn:
+    """A rollout is collected when it is asked for, with the weights of then."""
+
+    is_pending = False
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+
+    def gather(self, reward_scale: float, goes_on: bool) -> None:
+        """Fill the rollout; rewards are multiplied by ``reward_scale``. What comes next makes no difference."""
+        self.collector.collect(reward_scale)
+
+    def join(self) -> None:
+        """Nothing is under way."""
+
+    def drop(self) -> None:
+        """Nothing is pending."""
+
+
 class Ahead:
     """A collector whose policy is a copy of the trained one, so that both can be at work at once.
 
@@ -22,15 +41,30 @@ class Ahead:
     the same happens one after the other, with the same result.
     """
 
-    def __init__(self, env: PufferImitation, policy: PHCPolicy, like: Rollout, random: EnvRandom, precision: str, compiled: bool) -> None:
-        """``like`` is the rollout that is learned from."""
+    def __init__(
+        self, env: PufferImitation, policy: PHCPolicy, rollout: Rollout, random: EnvRandom, precision: str, compiled: bool
+    ) -> None:
+        """``rollout`` is the one that is learned from."""
         self._policy, self._actor = policy, copy.deepcopy(policy)
-        self._gathered = Rollout(like.num_steps, like.num_envs, like.segment_length, policy)
+        self._rollout, self._gathered = rollout, Rollout(rollout.num_steps, rollout.num_envs, rollout.segment_length, policy)
         self.collector = Collector(env, self._actor, self._gathered, random, precision, compiled)
         device = policy.log_std.device
         self._stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         self.is_pending = False
         """Whether a rollout is under way or done that nobody has taken."""
+
+    def gather(self, reward_scale: float, goes_on: bool) -> None:
+        """Fill the rollout that is learned from with what was collected ahead, or is now; where it ``goes_on``, begin the next.
+
+        Rewards are multiplied by ``reward_scale``.
+        """
+        if not self.is_pending:
+            self.begin(reward_scale)
+        self.join()
+        self._rollout.copy_(self._gathered)
+        self.is_pending = False
+        if goes_on:
+            self.begin(reward_scale)
 
     def begin(self, reward_scale: float) -> None:
         """Collect with the weights as they are now; rewards are multiplied by ``reward_scale``."""
@@ -46,12 +80,6 @@ class Ahead:
         """Let all that is asked of the device from now on come after the collection. The host does not wait."""
         if self._stream is not None:
             torch.cuda.current_stream().wait_stream(self._stream)
-
-    def take(self, rollout: Rollout) -> None:
-        """Copy what was collected into ``rollout``, once it is done."""
-        self.join()
-        rollout.copy_(self._gathered)
-        self.is_pending = False
 
     def drop(self) -> None:
         """Forget what was collected."""

@@ -12,7 +12,7 @@ from puffer_phc.config import Config, chosen
 from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import CheckpointError, TrainingError
 from puffer_phc.evaluate.evaluation import Policy
-from puffer_phc.learn.ahead import Ahead
+from puffer_phc.learn.ahead import Ahead, InTurn
 from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import all_finite, all_tensors
@@ -60,15 +60,13 @@ class Trainer:
         random = EnvRandom(options.seed + 1, num_envs, device, world.rank * num_envs, world.size * num_envs)
         num_steps = self._batch_size // num_envs
         self.rollout = Rollout(num_steps, num_envs, options.bptt_horizon, policy, make_seen(env.style, num_steps))
-        self._ahead = Ahead(env, policy, self.rollout, random, options.precision, bool(options.compile)) if options.overlap else None
-        if self._ahead is not None:
-            self.collector = self._ahead.collector
-        else:
-            self.collector = Collector(env, policy, self.rollout, random, options.precision, bool(options.compile))
+        parts = (env, policy, self.rollout, random, options.precision, bool(options.compile))
+        self._gathering = Ahead(*parts) if options.overlap else InTurn(Collector(*parts))
+        self.collector = self._gathering.collector
         self.style = make_style(config, self.rollout, world)
         self.updater = Updater(options, policy, self.rollout, world)
-        parts = {"policy": policy, "optimizer": self.updater.optimizer, **self.style.parts}
-        self.recovery = Recovery(parts, options.divergence_patience, options.divergence == "rollback")
+        learners = {"policy": policy, "optimizer": self.updater.optimizer, **self.style.parts}
+        self.recovery = Recovery(learners, options.divergence_patience, options.divergence == "rollback")
         self._resumable = Resumable(self.updater, self.style, self.recovery, env, self.collector, random, world, options.shard_clips)
         self._stop = StopRequest(world)
         self._origin = origin()
@@ -153,22 +151,11 @@ class Trainer:
         """
         self._progress = min(self.global_step / chosen(self._options.total_timesteps), 1.0)
         self._set_exploration()
-        if self._ahead is None:
-            self.collector.collect(1.0 - self._options.gamma)
-        else:
-            self._collect_ahead(self._ahead)
+        self._gathering.gather(1.0 - self._options.gamma, self._goes_on())
         self.style.reward()
         self.global_step += self._batch_size * self._world.size
 
-    def _collect_ahead(self, ahead: Ahead) -> None:
-        """Take the rollout that was collected ahead, or one collected now, and begin the next where nothing comes in between."""
-        if not ahead.is_pending:
-            ahead.begin(1.0 - self._options.gamma)
-        ahead.take(self.rollout)
-        if self._may_look_ahead():
-            ahead.begin(1.0 - self._options.gamma)
-
-    def _may_look_ahead(self) -> bool:
+    def _goes_on(self) -> bool:
         """Whether another iteration follows at once, and not a checkpoint, which has no place for a rollout, an evaluation or the end."""
         options, after = self._options, self.iteration + 1
         resample_interval = 0 if self.env.motions.residents.is_whole else options.motion_resample_interval
@@ -179,7 +166,7 @@ class Trainer:
 
     def _learn_what_is_pending(self) -> None:
         """At a stop: a checkpoint has no place for a rollout that nothing was learned from."""
-        if self._ahead is not None and self._ahead.is_pending:
+        if self._gathering.is_pending:
             self._is_alone = True
             self.iterate()
 
@@ -195,8 +182,7 @@ class Trainer:
 
     def take_in(self) -> None:
         """Let normalisers, memories and the sampler, which stand still in between, learn from the rollouts of all processes."""
-        if self._ahead is not None:
-            self._ahead.join()
+        self._gathering.join()
         self.policy.obs_norm.update(self._world.combined(moments(self.rollout.observations.flatten(0, 1))))
         self.style.take_in()
         sampler = self.env.sampler
@@ -231,8 +217,7 @@ class Trainer:
         if line is not None:
             self._tell(line)
         if self.recovery.rollbacks > before:
-            if self._ahead is not None:
-                self._ahead.drop()
+            self._gathering.drop()
             self._resumable.begin_new_episodes()
 
     def _run_evaluation(self) -> None:
