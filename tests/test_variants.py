@@ -17,7 +17,7 @@ from puffer_phc import build
 from puffer_phc.commands.play import make_play_session
 from puffer_phc.commands.train import take_up
 from puffer_phc.errors import CheckpointError
-from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
+from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.style import Style
 from puffer_phc.main import main
@@ -115,6 +115,9 @@ def test_both_engines_show_the_same_to_policy_and_discriminator(tmp_path: Path, 
         ("AMP", {}, {"use_amp_obs": False, "use_add_obs": True}, "the run's discriminator sees something else or has other layers"),
         ("ADD", {"layer_sizes": (8,)}, {}, "the run's discriminator sees something else or has other layers"),
         ("ADD", {"replay_size": 7}, {}, "discriminator.replay_size is 7, the run's memory has 40 rows"),
+        ("AMP", {}, {"use_amp_obs": False}, "the run had a discriminator, which would be lost without env.use_amp_obs or env.use_add_obs"),
+        ("ADD", {}, {"use_add_obs": False}, "the run had a discriminator, which would be lost without env.use_amp_obs or env.use_add_obs"),
+        ("PHCPolicy", {}, {"use_amp_obs": True}, "the run had no discriminator"),
     ],
 )
 def test_a_run_does_not_go_on_with_another_discriminator(
@@ -130,6 +133,17 @@ def test_a_run_does_not_go_on_with_another_discriminator(
     other = replace(config, discriminator=replace(config.discriminator, **discriminator), env=replace(config.env, **env))
     with pytest.raises(CheckpointError, match=f"does not fit these options or motions \\({line}\\); start from it with -c"):
         take_up(make_trainer(tmp_path, other), state, tmp_path / "run")
+
+
+def test_a_compact_checkpoint_says_that_its_discriminator_is_gone(tmp_path: Path) -> None:
+    config = small_config(tmp_path, "ADD", 3)
+    trainer = make_trainer(tmp_path, config)
+    trainer.save()
+    whole = load_checkpoint(tmp_path / "run" / "latest.pt")
+    for checkpoint, is_gone in ((whole, False), (compact(whole, with_critic=True), True)):
+        second = make_trainer(tmp_path, config)
+        take_up(second, checkpoint.trainer, tmp_path / "run")
+        assert any("the discriminator starts anew" in line for line in second.reporter.messages) == is_gone
 
 
 @pytest.mark.parametrize("theirs", ["PHCPolicy", "LSTMActorPolicy", "LSTMCriticPolicy"])

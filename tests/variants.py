@@ -35,17 +35,19 @@ def command_line(variant: str) -> List[str]:
 
 
 class Notes:
-    """A reporter that keeps the figures of the last iteration."""
+    """A reporter that keeps the figures of the last iteration, and all messages."""
 
     def __init__(self) -> None:
         self.metrics: Dict[str, float] = {}
+        self.messages: List[str] = []
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         self.metrics = metrics
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None: ...
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
     def close(self) -> None: ...
 

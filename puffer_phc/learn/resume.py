@@ -16,6 +16,7 @@ from puffer_phc.randomness import EnvRandom
 ANEW = f"the optimiser starts anew: the learning rate rises over the next {WARM_UP_ITERATIONS} iterations"
 """What is said where weights come without the optimiser that made them."""
 
+_STYLE_ANEW = "the discriminator starts anew: compact checkpoints have none"
 _OTHER_ROWS = "other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes"
 _OTHER_SHARDS = "clips are shared out among other processes than the checkpoint's: samplers start anew"
 
@@ -41,13 +42,15 @@ class Resumable(NamedTuple):
         """Go on from ``state``; returns what could not, in words. With as many processes and environments that is nothing.
 
         Other numbers of them, and a compact checkpoint, begin new episodes; after a compact checkpoint the optimiser warms up.
+        Raises ValueError where the run had another discriminator, or one where there is none now, or none where there is one.
         """
         self.updater.load_shared(state)
         is_whole = "optimizer" in state
         if is_whole:
             self.recovery.load_state_dict(state["recovery"])
             self.style.load_shared(state["style"])
-        return [*([] if is_whole else [ANEW]), *self._take_up_own(state["ranks"])]
+        anew = [] if is_whole else [ANEW, *([_STYLE_ANEW] if self.style.parts else [])]
+        return [*anew, *self._take_up_own(state["ranks"])]
 
     def begin_new_episodes(self) -> None:
         """In every row, with nothing remembered."""

@@ -54,7 +54,9 @@ class NoStyle:
         """Empty."""
 
     def load_shared(self, state: Optional[Dict[str, Any]]) -> None:
-        """Nothing to take over."""
+        """Raise ValueError where a run had a discriminator: it would be lost, and the rewards would be others."""
+        if state is not None:
+            raise ValueError("the run had a discriminator, which would be lost without env.use_amp_obs or env.use_add_obs")
 
     def load_own(self, state: Optional[Dict[str, Any]]) -> None:
         """Nothing to take over."""
