@@ -4,10 +4,11 @@ import contextlib
 import errno
 import io
 import os
+import select
 import shlex
 import sys
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, TextIO
 
 from rich.console import Console, RenderableType
 
@@ -36,12 +37,25 @@ class Terminal(Console):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
+class Aside(Terminal):
+    """Where a program speaks beside its work: a reader who is gone misses the rest, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing more."""
+        self.quiet = True
+
+
 def run_main(work: Callable[[], int], debug: bool = False) -> int:
-    """The exit code of ``work``; our own errors and those of files are one line on stderr, or a traceback with ``debug``."""
+    """The exit code of ``work``; our own errors and those of files are one line on stderr, or a traceback with ``debug``.
+
+    A reader who has seen enough (``| head``) is none: where text is all that there is to do, that ends the work quietly, with 0.
+    """
     _write_any_text()
     try:
         return work()
     except (PhcError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and any(map(_is_unread, (sys.stdout, sys.stderr))):
+            return 0
         if debug:
             raise
         _complain(f"puffer-phc: {' '.join(str(error).splitlines())}\n")
@@ -56,13 +70,13 @@ def run_main(work: Callable[[], int], debug: bool = False) -> int:
 def say(line: str) -> None:
     """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break. None where nobody reads it."""
     with contextlib.suppress(OSError):
-        Terminal().print(line, markup=False, highlight=False, soft_wrap=True)
+        Aside().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show(table: RenderableType) -> None:
     """A table on the terminal. None where nobody reads it."""
     with contextlib.suppress(OSError):
-        Terminal().print(table)
+        Aside().print(table)
 
 
 def again(words: List[str], motion_file: Optional[str] = None, num_processes: int = 1) -> str:
@@ -82,6 +96,19 @@ def _write_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether whoever read what is written there is gone. Where output isn't held back, a flush doesn't tell."""
+    try:
+        stream.flush()
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return bool(poll.poll(0))
+    except BrokenPipeError:
+        return True
+    except (AttributeError, OSError, ValueError):  # Windows has no poll, a closed stream no number
+        return False
 
 
 def _complain(line: str) -> None:

@@ -27,7 +27,7 @@ from benchmarking.variants import SAME_FOR_ALL, Variant, varied
 from typing_extensions import Literal
 
 from puffer_phc import build
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import run_main, say
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import check_writable_file, write_whole
@@ -102,7 +102,7 @@ class Bench:
         if first:
             row["share_of_first"] = row["steps_per_second"] / first[0]["steps_per_second"]
         self.rows.append(row)
-        print(json.dumps({name: rounded(value) for name, value in row.items()}), flush=True)
+        say(json.dumps({name: rounded(value) for name, value in row.items()}))
 
 
 def run(options: Options) -> int:
@@ -129,8 +129,7 @@ def run(options: Options) -> int:
 def main() -> int:
     """Parse the command line and measure."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = tyro.cli(Options, description=__doc__)
-    return run_main(lambda: run(options))
+    return run_main(lambda: run(tyro.cli(Options, description=__doc__)))
 
 
 if __name__ == "__main__":

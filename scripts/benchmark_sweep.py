@@ -24,9 +24,10 @@ import numpy as np
 import torch
 import tyro
 from benchmarking.problems import PROBLEMS, Problem, true_front
-from rich.console import Console
 from rich.table import Table
 
+from puffer_phc.command_line import Aside, run_main, say
+from puffer_phc.errors import ConfigError
 from puffer_phc.sweep.carbs import Carbs
 from puffer_phc.sweep.protocol import Params, Search
 from puffer_phc.sweep.random_search import RandomSearch
@@ -246,17 +247,16 @@ def available(methods: Sequence[str]) -> List[str]:
     """``methods`` without those whose package is not installed, and a line about them."""
     missing = [method for method in methods if method in OPTUNA_METHODS and find_spec("optuna") is None]
     if missing:
-        print(f"left out, because optuna is not installed: {', '.join(missing)}", file=sys.stderr)
+        Aside(stderr=True).print(f"left out, because optuna is not installed: {', '.join(missing)}", soft_wrap=True)
     return [method for method in methods if method not in missing]
 
 
-def main() -> int:
+def run(options: Options) -> int:
     """Run what is missing and show everything."""
-    options = tyro.cli(Options, description=__doc__)
     if options.seconds:
         seconds = np.array(suggestion_seconds(200))
         (wall, processor), (longest, _) = np.median(seconds, axis=0), seconds.max(axis=0)
-        print(f"a suggestion after 200 observations: {wall:.2f} s, longest {longest:.2f} s, {processor:.2f} s of processor time")
+        say(f"a suggestion after 200 observations: {wall:.2f} s, longest {longest:.2f} s, {processor:.2f} s of processor time")
         return 0
     cache = Cache(options.json, options.evaluations)
     for name in () if options.table else options.problems:
@@ -265,14 +265,16 @@ def main() -> int:
                 if options.again or cache.get(name, method, seed) is None:
                     started = time.process_time()
                     cache.put(name, method, seed, traced(PROBLEMS[name], method, seed, options.evaluations))
-                    print(f"{name} {method} {seed}: {time.process_time() - started:.1f} s of processor time", flush=True)
+                    say(f"{name} {method} {seed}: {time.process_time() - started:.1f} s of processor time")
     show(cache, options)
     return 0
 
 
 def show(cache: Cache, options: Options) -> None:
     """Tables, and the picture that was asked for."""
-    console, methods = Console(), cache.known(options.methods)
+    console, methods = Aside(), cache.known(options.methods)
+    if not methods:
+        raise ConfigError(f"'{options.json}' has no run of {', '.join(options.methods)} to show; without --table they are made")
     for share in (0.25, 0.5, 1.0):
         title = f"median simple regret at {share:g} of the shared summed cost"
         console.print(regret_table(cache, methods, options.seeds, share, title))
@@ -280,7 +282,12 @@ def show(cache: Cache, options: Options) -> None:
     console.print(cost_table(cache, methods, options.seeds))
     if options.plot is not None:
         plot_fronts(cache, options.seeds, options.plot)
-        print(f"wrote {options.plot}")
+        say(f"wrote {options.plot}")
+
+
+def main() -> int:
+    """Parse the command line and compare."""
+    return run_main(lambda: run(tyro.cli(Options, description=__doc__)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Usage: python scripts/check_isaac_gym.py [--num-envs 16] [--device cuda:0]
 import argparse
 import sys
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import run_main, say
 from puffer_phc.sim.isaac_loading import load_early
 
 
@@ -35,7 +35,7 @@ def check(num_envs: int, device: str) -> int:
     for measure in found:
         said = f"{measure.error:.2g} {measure.unit}".strip()
         verdict = "holds" if measure.holds else f"FAILS: {measure.otherwise}"
-        print(f"{measure.assumption}: {verdict} (off by {said}, limit {measure.limit:g})")
+        say(f"{measure.assumption}: {verdict} (off by {said}, limit {measure.limit:g})")
     return 0 if all(measure.holds for measure in found) else 1
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import run_main, say
 from puffer_phc.files import whole_file
 from puffer_phc.learn.checkpoint import compact, load_checkpoint, save_checkpoint
 
@@ -23,10 +23,10 @@ def shrink(checkpoint: Path, output: Path, with_critic: bool, eight_bits: bool, 
     """Read, shrink, write."""
     save_checkpoint(output, compact(load_checkpoint(checkpoint), with_critic), eight_bits)
     size = output.stat().st_size
-    print(f"wrote {output}: {size / 1e6:.2f} MB")
+    say(f"wrote {output}: {size / 1e6:.2f} MB")
     if part_megabytes is not None:
         count = split(output, int(part_megabytes * 1e6))
-        print(f"in {count} parts; join them again with: cat {output}.part* > {output}")
+        say(f"in {count} parts; join them again with: cat {output}.part* > {output}")
     return 0
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import run_main, say
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.deepmimic import import_deepmimic
 from puffer_phc.motion.file import save_motion_file
@@ -36,8 +36,8 @@ def convert(paths: List[Path], output: Path) -> int:
     clips = [import_deepmimic(path) for path in motion_files(paths or [pybullet_motions()])]
     save_motion_file(output, clips)
     for clip in clips:
-        print(f"{clip.name:16s} {clip.num_frames:5d} frames {clip.duration:6.2f} s")
-    print(f"{len(clips)} clips, {output.stat().st_size / 1000:.0f} kB: {output}")
+        say(f"{clip.name:16s} {clip.num_frames:5d} frames {clip.duration:6.2f} s")
+    say(f"{len(clips)} clips, {output.stat().st_size / 1000:.0f} kB: {output}")
     return 0
 
 

@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.commands.converting import check_request, collect, finish
 from puffer_phc.errors import ConfigError
 from puffer_phc.motion.convert import CMU_LICENCE, Options, convert, find_sources, make_jobs
@@ -67,9 +67,9 @@ def _run(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and convert."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING, format="%(message)s")
-    return run_main(lambda: _run(arguments, Console()), arguments.debug)
+    debug = "--debug" in sys.argv
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
+    return run_main(lambda: _run(tyro.cli(Arguments, description=__doc__), Aside()), debug)
 
 
 if __name__ == "__main__":

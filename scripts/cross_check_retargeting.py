@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.errors import BackendError, MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
@@ -134,9 +134,8 @@ def _run(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and compare."""
-    arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
-    return run_main(lambda: _run(arguments, Console()))
+    return run_main(lambda: _run(tyro.cli(Arguments, description=__doc__), Aside()))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import run_main, say
 from puffer_phc.commands.export import OPSET, export
 
 
 def write(checkpoint: Path, output: Path) -> int:
     """Export, and say what was written."""
     files = export(checkpoint, output)
-    print(f"wrote {files.onnx}: {files.onnx.stat().st_size / 1e6:.1f} MB, ONNX opset {OPSET}")
-    print(f"wrote {files.mjcf}")
+    say(f"wrote {files.onnx}: {files.onnx.stat().st_size / 1e6:.1f} MB, ONNX opset {OPSET}")
+    say(f"wrote {files.mjcf}")
     return 0
 
 

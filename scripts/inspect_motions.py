@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import check_writable_file, write_whole
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
@@ -39,9 +39,9 @@ class Arguments:
     """A motion file for the clips that are ok or could be repaired."""
 
 
-def _inspect(clips: List[Clip]) -> Tuple[List[Clip], List[Inspection]]:
+def _inspect(clips: List[Clip], console: Console) -> Tuple[List[Clip], List[Inspection]]:
     """Repaired clips and what was found in them."""
-    results = [inspect_clip(clip) for clip in track(clips, "inspecting")]
+    results = [inspect_clip(clip) for clip in track(clips, "inspecting", console=console)]
     return [clip for clip, _ in results], [inspection for _, inspection in results]
 
 
@@ -78,7 +78,7 @@ def _run(arguments: Arguments, console: Console) -> int:
             check_writable_file(path)
     if arguments.output and arguments.output.suffix != ".npz":
         raise ConfigError(f"--output is '{arguments.output}', the name of a motion file ends in .npz")
-    clips, inspections = _inspect(motions)
+    clips, inspections = _inspect(motions, console)
     _show(inspections, console)
     write_whole(tsv, _tsv(inspections))
     write_whole(page, inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"))
@@ -92,9 +92,8 @@ def _run(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and inspect."""
-    arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
-    return run_main(lambda: _run(arguments, Console()))
+    return run_main(lambda: _run(tyro.cli(Arguments, description=__doc__), Aside()))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
+from puffer_phc.command_line import run_main, say
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.append(str(REPOSITORY / "tests"))
 
@@ -122,8 +124,8 @@ MAKERS: Dict[str, Callable[[List[str], str, Path], None]] = {
 }
 
 
-def main() -> int:
-    """Make the pictures."""
+def make() -> int:
+    """Make the pictures that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--checkpoint", type=Path, help="policy to show; default: the shipped one")
     parser.add_argument("--clip", default="cartwheel", help="sample motion that it imitates")
@@ -133,8 +135,13 @@ def main() -> int:
     checkpoint = [] if arguments.checkpoint is None else ["-c", os.fspath(arguments.checkpoint.absolute())]
     for name in arguments.only:
         MAKERS[name](checkpoint, arguments.clip, PICTURES / name)
-        print(f"wrote {PICTURES / name}: {(PICTURES / name).stat().st_size / 1e3:.0f} kB")
+        say(f"wrote {PICTURES / name}: {(PICTURES / name).stat().st_size / 1e3:.0f} kB")
     return 0
+
+
+def main() -> int:
+    """Parse the command line and make the pictures."""
+    return run_main(make)
 
 
 if __name__ == "__main__":

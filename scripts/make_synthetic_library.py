@@ -20,7 +20,7 @@ from rich.progress import track
 from typing_extensions import Annotated
 
 from puffer_phc import rotations
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.errors import ConfigError
 from puffer_phc.humanoid.skeleton import NUM_BODIES
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
@@ -96,8 +96,7 @@ def make(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and make the file."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    return run_main(lambda: make(arguments, Console()))
+    return run_main(lambda: make(tyro.cli(Arguments, description=__doc__), Aside()))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion.convert import find_sources, make_jobs
 from puffer_phc.motion.fidelity import JOINTS, Measured, measure_job, spreads
@@ -73,9 +73,8 @@ def _run(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and measure."""
-    arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
-    return run_main(lambda: _run(arguments, Console()))
+    return run_main(lambda: _run(tyro.cli(Arguments, description=__doc__), Aside()))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from puffer_phc import build
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.commands.session import settled
 from puffer_phc.config import Config, EnvConfig, PolicyConfig, TrainConfig, chosen
 from puffer_phc.errors import ConfigError
@@ -150,7 +150,7 @@ def limited(config: Config, batch: int, iterations: int) -> Config:
 
 def say(line: str) -> None:
     """Tell whoever waits."""
-    print(line, file=sys.stderr, flush=True)
+    Aside(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def write_row(path: Optional[Path], row: Row) -> None:
@@ -209,8 +209,7 @@ def read_table(path: Path) -> List[Row]:
 
 def main() -> int:
     """Parse the command line and measure."""
-    options = tyro.cli(Options, description=__doc__)
-    return run_main(lambda: run(options, Console()))
+    return run_main(lambda: run(tyro.cli(Options, description=__doc__), Aside()))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.errors import ConfigError, PhcError
 from puffer_phc.watch.process import TAKEN
 
@@ -172,8 +172,7 @@ def show(pairs: List[Tuple[Run, Run]], console: Console) -> None:
 
 def main() -> int:
     """Parse the command line and measure."""
-    options = tyro.cli(Options, description=__doc__)
-    return run_main(lambda: run(options, Console()))
+    return run_main(lambda: run(tyro.cli(Options, description=__doc__), Aside()))
 
 
 if __name__ == "__main__":

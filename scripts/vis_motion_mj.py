@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import run_main
+from puffer_phc.command_line import Aside, run_main
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.motion.file import Clip, load_motion_file
 from puffer_phc.resources import resource_root
@@ -111,8 +111,7 @@ def _run(arguments: Arguments, console: Console) -> int:
 
 def main() -> int:
     """Parse the command line and show the clip."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    return run_main(lambda: _run(arguments, Console()), arguments.debug)
+    return run_main(lambda: _run(tyro.cli(Arguments, description=__doc__), Aside()), "--debug" in sys.argv)
 
 
 if __name__ == "__main__":

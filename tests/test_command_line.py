@@ -1,11 +1,27 @@
+import ast
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from puffer_phc.command_line import INTERRUPTED, USER_ERROR, again, run_main, say
+from puffer_phc.command_line import INTERRUPTED, USER_ERROR, Aside, Terminal, again, run_main, say
 from puffer_phc.errors import ConfigError
 from puffer_phc.main import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.py"))
+
+
+@pytest.fixture
+def unread():
+    """The end of a pipe that nobody reads from."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
 
 
 def raising(error):
@@ -69,3 +85,67 @@ def test_text_that_a_terminal_cannot_show_ends_no_program(monkeypatch, encoding,
     assert run_main(work) == 0
     shown = output.buffer.getvalue().decode(encoding).strip()
     assert shown == text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+@pytest.mark.parametrize("speak", [print, lambda text: Terminal().print(text)])
+@pytest.mark.parametrize("holds_back", [True, False])
+def test_text_that_nobody_reads_any_more_is_no_error(monkeypatch, capsys, unread, speak, holds_back):
+    raw = os.fdopen(os.dup(unread), "wb", buffering=-1 if holds_back else 0)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, write_through=not holds_back))
+    said = []
+
+    def work():
+        for number in range(100_000):
+            speak(f"line {number}")
+            said.append(number)
+        return 7
+
+    assert run_main(work) == 0
+    assert len(said) < 100_000, "it went on speaking"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_work_goes_on_where_nobody_reads_what_is_said_beside_it(monkeypatch, capsys, unread):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(os.fdopen(os.dup(unread), "wb")))
+    aside = Aside()
+
+    def work():
+        for _ in range(3):
+            aside.print("a line")
+            say("another")
+        return 7
+
+    assert run_main(work) == 7
+    assert capsys.readouterr().err == ""
+
+
+def test_a_pipe_that_is_not_ours_is_an_error(capsys):
+    assert run_main(raising(BrokenPipeError(32, "Broken pipe"))) == USER_ERROR
+    assert "Broken pipe" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+@pytest.mark.parametrize("words", [["inspect_motions.py", "sample_data/deepmimic.npz"], ["vis_motion_mj.py", "--help"]])
+def test_scripts_do_their_work_where_nobody_reads(tmp_path, unread, words):
+    files = {"--tsv": tmp_path / "found.tsv", "--html": tmp_path / "found.html"} if "--help" not in words else {}
+    command = [sys.executable, f"scripts/{words[0]}", *words[1:], *(str(word) for pair in files.items() for word in pair)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(path.is_file() for path in files.values())
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_speak_by_what_knows_readers_who_go(path):
+    """``print`` and rich's own console end a program whose reader is gone, and so does a parser outside of ``run_main``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not {"print", "Console"} & set(called)
+    own = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if "main" in own:
+        inside = [ast.unparse(node) for node in ast.walk(own["main"]) if isinstance(node, ast.Lambda)]
+        parsed = [node for node in ast.walk(own["main"]) if isinstance(node, ast.Call) and ast.unparse(node.func) == "tyro.cli"]
+        assert "run_main" in called
+        assert len(parsed) == sum(text.count("tyro.cli(") for text in inside)

@@ -140,6 +140,8 @@ def test_a_reader_who_is_gone_does_not_stop_training(tmp_path: Path) -> None:
     done = run_unread(words)
     assert done.returncode == 0, done.stderr
     assert sorted(path.suffix for path in (tmp_path / "results").iterdir()) == [".html", ".json", ".tsv"]
+    done = run_unread(["--mode", "play", "--viewer", "none", *words[2:]])
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_deleted_run_folder_comes_back_with_the_next_checkpoint(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.progress import track
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
-from puffer_phc.command_line import Terminal
+from puffer_phc.command_line import Aside, Terminal, say
 from puffer_phc.commands.session import needed_checkpoint, open_session
 from puffer_phc.config import Config
 from puffer_phc.env.imitation import ImitationEnv
@@ -91,7 +91,7 @@ def show_web(config: Config, opened: Opener, output: Path) -> int:
     check_port(config.play.host, config.play.port)
     session = opened()
     page = WebPage(session, config.play.host, config.play.port)
-    Terminal().print(f"watch at {page.url} · Ctrl-C ends", highlight=False, soft_wrap=True)
+    say(f"watch at {page.url} · Ctrl-C ends")
     try:
         page.run()
     except KeyboardInterrupt:
@@ -110,9 +110,8 @@ def show_video(config: Config, opened: Opener, output: Path) -> int:
     fps = 1.0 / session.control_dt
     num_tiles = session.frame().num_humanoids
     recorder = VideoRecorder(path, options.width, options.height, fps, range(num_tiles))
-    console = Terminal()
     try:
-        for _ in track(range(max(round(options.seconds * fps), 1)), "drawing", console=console, transient=True):
+        for _ in track(range(max(round(options.seconds * fps), 1)), "drawing", console=Aside(), transient=True):
             session.step()
             recorder.add(session.frame(), session.settings)
     except BaseException:
@@ -120,7 +119,7 @@ def show_video(config: Config, opened: Opener, output: Path) -> int:
         raise
     finally:
         session.close()
-    console.print(f"wrote {recorder.close()}", highlight=False, soft_wrap=True)
+    say(f"wrote {recorder.close()}")
     return 0
 
 

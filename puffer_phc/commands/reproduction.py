@@ -13,7 +13,7 @@ import torch
 import tyro
 from typing_extensions import Annotated
 
-from puffer_phc.command_line import Terminal, say
+from puffer_phc.command_line import Aside, say
 from puffer_phc.commands.converting import collect
 from puffer_phc.commands.published import (
     Results,
@@ -202,7 +202,7 @@ def make_manifest(folder: Folder, output: Path = MANIFEST, processes: int = os.c
 
 def convert_all(jobs: Sequence[Sequence[Source]], processes: int) -> Converted:
     """What comes of all jobs, with a progress bar."""
-    return collect(convert(jobs, Options(), processes), sum(len(job) for job in jobs), Terminal())
+    return collect(convert(jobs, Options(), processes), sum(len(job) for job in jobs), Aside())
 
 
 def save_set(path: Path, clips: Sequence[Clip]) -> None:

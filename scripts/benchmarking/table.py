@@ -2,10 +2,10 @@
 
 from typing import Any, List
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarking.setting import Row
+from puffer_phc.command_line import Aside
 from puffer_phc.config import EnvConfig
 
 WIDTH = 120
@@ -36,7 +36,7 @@ def show(rows: List[Row], about: Row, env: EnvConfig) -> None:
         table.add_column(title, justify="left" if title == "stage" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(figure(row.get(name)) for name in columns))
-    Console(width=max(Console().width, WIDTH)).print(table)
+    Aside(width=max(Aside().width, WIDTH)).print(table)
 
 
 def figure(value: Any) -> str:
