@@ -6,6 +6,7 @@ It looks and says; it builds nothing, installs nothing and always ends with exit
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from importlib.util import find_spec
@@ -14,6 +15,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 from puffer_phc.resources import is_installed, resource_root
 from puffer_phc.sim.isaac_loading import ISAAC_GYM_STEPS
+
+_PATIENCE = 60.0
+"""s for a picture: a processor draws it in a tenth of one, after MuJoCo is loaded."""
 
 _OLD_PYTHON = "needs Python 3.10 or newer; this one is {}"
 
@@ -31,10 +35,18 @@ class Finding(NamedTuple):
     """What brings it."""
 
 
+class Drawing(NamedTuple):
+    """What came of drawing a picture."""
+
+    is_possible: bool
+    words: str
+    """With what it was drawn, or why not."""
+
+
 class Machine:
     """What the checks ask: versions of installed distributions, modules that could be imported, programs on the path.
 
-    Nothing is imported to find out, but for torch, which alone knows the CUDA devices.
+    Nothing is imported to find out, but for torch, which alone knows the CUDA devices; pictures are tried in a process of their own.
     """
 
     def version(self, distribution: str) -> Optional[str]:
@@ -51,6 +63,19 @@ class Machine:
     def program(self, name: str) -> Optional[str]:
         """Where a program is on the path."""
         return shutil.which(name)
+
+    def drawing(self) -> Drawing:
+        """Whether a picture can be drawn without a window. In another process: a driver that is broken may end it."""
+        command = [sys.executable, "-c", "from puffer_phc.view.offscreen import drawing; print(drawing())"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False)
+        except subprocess.TimeoutExpired:
+            return Drawing(False, f"no picture within {_PATIENCE:.0f} s")
+        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+        words = (
+            lines[-1].replace("puffer_phc.errors.BackendError: ", "") if lines else f"the driver ended the process with {done.returncode}"
+        )
+        return Drawing(done.returncode == 0, words)
 
     def python(self) -> "tuple[int, int]":
         """Version of this interpreter."""
@@ -128,6 +153,25 @@ def _isaac_gym() -> str:
     return str(Path(spec.origin).parent) if spec is not None and spec.origin else "present"
 
 
+def pictures(machine: Machine) -> List[Finding]:
+    """OpenGL, which draws where there is no window, and what ``MUJOCO_GL`` makes of it."""
+    gives = "videos, recordings and an evaluation's pictures; training, evaluation, the window and the web page do without"
+    chosen = os.environ.get("MUJOCO_GL", "")
+    setting = f"MUJOCO_GL is {chosen}" if chosen else "MUJOCO_GL is not set, so that every binding is tried"
+    if machine.version("mujoco") is None:
+        return [Finding("pictures", "OpenGL", None, gives, "MuJoCo first: see backends")]
+    drawing = machine.drawing()
+    if drawing.is_possible:
+        return [Finding("pictures", "OpenGL", f"{drawing.words} ({setting})")]
+    return [Finding("pictures", "OpenGL", None, f"{gives} ({setting}; {drawing.words})", _opengl_command(bool(chosen)))]
+
+
+def _opengl_command(is_chosen: bool) -> str:
+    """What brings OpenGL."""
+    packages = "apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)" if sys.platform.startswith("linux") else "a graphics driver"
+    return f"unset MUJOCO_GL, so that others are tried; or {packages}" if is_chosen else packages
+
+
 _EXTRAS = (
     ("wandb", "--track", "'puffer-phc[wandb]'"),
     ("tensorboard", "--tensorboard", "'puffer-phc[tensorboard]'"),
@@ -183,6 +227,7 @@ CHECKS: Dict[str, Callable[[Machine], List[Finding]]] = {
     "interpreter": interpreter,
     "devices": devices,
     "backends": backends,
+    "pictures": pictures,
     "extras": extras,
     "data": data,
 }

@@ -7,9 +7,10 @@ import sys
 from typing import Any, List, Sequence
 
 import numpy as np
+import torch
 
 from puffer_phc.errors import BackendError
-from puffer_phc.view.mujoco_scene import MAX_SHAPES, Board, mujoco
+from puffer_phc.view.mujoco_scene import MAX_SHAPES, Board, camera, mujoco
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ class Canvas:
         self.scene = mujoco.MjvScene(self.board.model, MAX_SHAPES)
         self.option = mujoco.MjvOption()
         """What is drawn of the board, and how."""
+
+    @property
+    def binding(self) -> str:
+        """Which of MuJoCo's bindings to OpenGL draws."""
+        return type(self._gl).__module__.rpartition(".")[2]
 
     def begin(self, camera: Any) -> None:
         """Start a scene of the board as ``camera`` sees it; figures are added to ``scene``."""
@@ -85,13 +91,31 @@ def open_context(width: int, height: int) -> Any:
     raise BackendError(f"no OpenGL to draw with ({'; '.join(failures)}); on Linux install libegl1 with libgl1-mesa-dri, or libosmesa6")
 
 
+def renderer() -> str:
+    """What the current context draws with, in its driver's words; empty where they can't be had."""
+    try:
+        name = importlib.import_module("OpenGL.GL").glGetString(0x1F01)  # GL_RENDERER
+    except Exception:  # not every binding comes with PyOpenGL
+        return ""
+    return bytes(name or b"").decode(errors="replace")
+
+
 def is_software() -> bool:
     """Whether the current context draws on the processor."""
-    try:
-        renderer = importlib.import_module("OpenGL.GL").glGetString(0x1F01)  # GL_RENDERER
-    except Exception:  # not every binding comes with PyOpenGL
-        return False
-    return any(name in bytes(renderer or b"").lower() for name in (b"llvmpipe", b"softpipe", b"swrast"))
+    return any(name in renderer().lower() for name in ("llvmpipe", "softpipe", "swrast"))
+
+
+def drawing() -> str:
+    """Draws a small picture of the floor, and says with what. Raises BackendError where nothing comes of it."""
+    canvas = Canvas(64, 64)
+    name = " on ".join(filter(None, (canvas.binding, renderer())))
+    canvas.begin(camera(torch.zeros(3), distance=4.0, azimuth=130.0, elevation=-14.0))
+    canvas.draw(0, 0, 64, 64)
+    is_empty = canvas.read().std() == 0.0
+    canvas.close()
+    if is_empty:
+        raise BackendError(f"{name} draws nothing")
+    return name
 
 
 def candidates() -> Sequence[str]:
