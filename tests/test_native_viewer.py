@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from puffer_phc.command_line import INTERRUPTED
+
 TESTS = Path(__file__).resolve().parent
 
 SCRIPT = """
@@ -39,6 +41,24 @@ session.close()
 print("closed")
 """
 
+INTERRUPTED_PLAY = """
+import os, signal, sys
+from puffer_phc.main import main
+from puffer_phc.view.native import Window
+
+draw, pictures = Window.draw, []
+
+def draw_and_interrupt(window, seconds):
+    draw(window, seconds)
+    pictures.append(seconds)
+    if len(pictures) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+
+Window.draw = draw_and_interrupt
+sys.exit(main(sys.argv[1:]))
+"""
+"""The play mode, and Ctrl-C at its third picture."""
+
 
 @pytest.fixture
 def display():
@@ -57,6 +77,14 @@ def display():
     yield f":{number}"
     server.terminate()
     server.wait(timeout=10)
+
+
+def test_ctrl_c_closes_the_window(display, tmp_path):
+    environment = {**os.environ, "DISPLAY": display, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", INTERRUPTED_PLAY, "--mode", "play", "--viewer", "native", "--env.backend", "mujoco_cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == INTERRUPTED, done.stderr
+    assert done.stderr == "interrupted\n"
 
 
 def test_the_window_obeys_every_key_and_closes_quietly(display, tmp_path):

@@ -2,7 +2,9 @@
 
 import os
 import re
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from playing import NUM_HUMANOIDS, save_policy, small_session
 from synthetic_motion import swaying_library
 
 from puffer_phc import options
-from puffer_phc.command_line import USER_ERROR
+from puffer_phc.command_line import INTERRUPTED, USER_ERROR
 from puffer_phc.errors import CheckpointError, ConfigError
 from puffer_phc.main import main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
@@ -312,6 +314,22 @@ def test_without_pictures_every_clip_is_played_once(files, capsys):
     assert main([*files, "--viewer", "none"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"stand: (lost after|played to the end,) 0\.\d s", line)
+
+
+@pytest.mark.parametrize("viewer", ["web", "none"])
+def test_ctrl_c_ends_every_viewer_alike(files, monkeypatch, capsys, viewer):
+    """The window, too: ``test_ctrl_c_closes_the_window``; and a video: ``test_ctrl_c_leaves_no_video``."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for name in ("advance", "step"):
+        monkeypatch.setattr(PlaySession, name, interrupted)
+    threads = set(threading.enumerate())
+    assert main([*files, "--viewer", viewer, "--play.port", "0"]) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+    assert all(thread in threads or thread.daemon for thread in threading.enumerate()), "somebody is still serving"
+    assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.parametrize(

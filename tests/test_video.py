@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 from playing import save_policy, small_session
 from test_play import files  # noqa: F401
 
+from puffer_phc.command_line import INTERRUPTED
 from puffer_phc.errors import BackendError, ConfigError
 from puffer_phc.main import main
+from puffer_phc.play.session import PlaySession
 from puffer_phc.view import offscreen
 from puffer_phc.view.session import Settings
 from puffer_phc.view.video import VideoFile, VideoRecorder, caption, tile_rectangles
@@ -191,6 +194,22 @@ def test_a_recording_is_a_video_in_the_output_folder(tmp_path, session):
             session.advance(3 * session.control_dt)
     (path,) = tmp_path.glob("recording_*.mp4")
     assert len(pictures_of(path)) == 3
+
+
+@pytest.mark.usefixtures("has_opengl")
+def test_ctrl_c_leaves_no_video(files, monkeypatch, capsys):  # noqa: F811
+    step, steps = PlaySession.step, []
+
+    def interrupted(session):
+        step(session)
+        steps.append(session)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PlaySession, "step", interrupted)
+    assert main([*files, "--viewer", "video"]) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not list(Path.cwd().iterdir())
 
 
 def test_without_opengl_the_error_names_what_was_tried(monkeypatch, tmp_path):

@@ -85,7 +85,7 @@ def show_native(config: Config, opened: Opener, output: Path) -> int:
 
 
 def show_web(config: Config, opened: Opener, output: Path) -> int:
-    """A web page until Ctrl-C or its button."""
+    """A web page until its button, or Ctrl-C, which is an interruption here as everywhere."""
     from puffer_phc.view.web import WebPage
 
     check_port(config.play.host, config.play.port)
@@ -94,8 +94,6 @@ def show_web(config: Config, opened: Opener, output: Path) -> int:
     say(f"watch at {page.url} · Ctrl-C ends")
     try:
         page.run()
-    except KeyboardInterrupt:
-        pass
     finally:
         page.close()
         session.close()
