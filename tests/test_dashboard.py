@@ -159,7 +159,7 @@ def test_the_log_is_strict_json_with_the_clock(tmp_path):
     lines = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
     reporter.close()
     clocked = {"0verview/SPS": 500.0, "performance/uptime": 2.0, "performance/remaining": 18.0}
-    clocked.update({"performance/eval_time": 0.0, "performance/train_time": 0.0})
+    clocked.update({"performance/total_rollout_time": 0.0, "performance/total_update_time": 0.0})
     assert lines == [{"step": 1000, **METRICS, **clocked}, {"step": 1000, **SUMMARY, "eval/mpjpe_succ": None}]
 
 

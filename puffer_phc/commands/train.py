@@ -22,7 +22,7 @@ from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.options import Parsed
 from puffer_phc.report.dashboard import Progress, terminal_reporter
-from puffer_phc.report.metrics_log import METRICS, MetricsLog, uptime_until
+from puffer_phc.report.metrics_log import METRICS, UPTIME, MetricsLog, spent_until
 from puffer_phc.report.several import Several
 from puffer_phc.report.trackers import TensorBoard, Wandb, require
 from puffer_phc.reporter import Reporter
@@ -139,8 +139,8 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PH
     ``state`` is what the run goes on from, if it does.
     """
     first_step = 0 if state is None else state["global_step"]
-    earlier = uptime_until(run_dir / METRICS, first_step)
-    progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step, earlier=earlier)
+    spent = spent_until(run_dir / METRICS, first_step)
+    progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step, earlier=spent[UPTIME])
     listeners: List[Reporter] = []
     if session.world.is_main:
         remove_parts(run_dir)
@@ -151,7 +151,7 @@ def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PH
             page = Watch(session.config, run_dir, policy)
             listeners[-1].message(f"watch at {page.url}")
             listeners.append(page)
-    return Several(listeners, progress)
+    return Several(listeners, progress, spent)
 
 
 def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> List[Reporter]:

@@ -15,11 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from puffer_phc.report.metrics_log import SPENT
+
 _SHOWN_MESSAGES = 5
 _SECONDS_BETWEEN_LINES = 10.0
 """Plain lines come no oftener: a log file is read by people."""
 
-_IN_THE_BAR = ("performance/uptime", "performance/remaining", "performance/eval_time", "performance/train_time")
+_IN_THE_BAR = (*SPENT, "performance/remaining")
 """Figures that stand beside the progress bar already, and sums of others."""
 
 _WHAT_GOES_WRONG = (

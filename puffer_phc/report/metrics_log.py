@@ -4,13 +4,16 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Dict, Optional, Union
+from typing import Dict, List, Optional, Union
 
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import LineFile, whole_file
 
 METRICS = "metrics.jsonl"
 """The file in a run's folder."""
+
+UPTIME, ROLLOUTS, UPDATES = SPENT = ("performance/uptime", "performance/total_rollout_time", "performance/total_update_time")
+"""Names of the seconds that a run has taken in all, and its rollouts and updates of them. They only grow, when it is resumed, too."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +73,13 @@ class MetricsLog:
             self._file = LineFile(self._path)
 
 
-def uptime_until(path: Path, last_step: int) -> float:
-    """Seconds that the run of this file had taken after ``last_step``; 0 where it says nothing about it."""
-    if not path.exists():
-        return 0.0
-    with path.open("rb") as file:
-        kept = [json.loads(line) for line in file if line.endswith(b"\n") and _step(line) <= last_step]
-    return max((line.get("performance/uptime") or 0.0 for line in kept), default=0.0)
+def spent_until(path: Path, last_step: int) -> Dict[str, float]:
+    """Seconds, by the names of ``SPENT``, that the run of this file had taken after ``last_step``; 0 where it says nothing about it."""
+    kept: List[Dict[str, Optional[float]]] = []
+    if path.exists():
+        with path.open("rb") as file:
+            kept = [json.loads(line) for line in file if line.endswith(b"\n") and _step(line) <= last_step]
+    return {name: max((line.get(name) or 0.0 for line in kept), default=0.0) for name in SPENT}
 
 
 def _keep_lines_until(path: Path, last_step: int) -> None:

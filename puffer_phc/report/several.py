@@ -3,9 +3,10 @@
 import contextlib
 import logging
 from pathlib import Path
-from typing import Dict, Iterator, List, Protocol, Sequence, runtime_checkable
+from typing import Dict, Iterator, List, Optional, Protocol, Sequence, runtime_checkable
 
 from puffer_phc.report.dashboard import Progress
+from puffer_phc.report.metrics_log import ROLLOUTS, UPDATES, UPTIME
 from puffer_phc.reporter import Reporter
 
 logger = logging.getLogger(__name__)
@@ -23,15 +24,16 @@ class Screen(Protocol):
 class Several:
     """Passes figures on to ``listeners`` in turn, with the clock's own.
 
-    Those are 0verview/SPS and, in seconds, performance/uptime and performance/remaining; and under the original's names what rollouts and
-    updates took in all, performance/eval_time and performance/train_time. A listener that cannot write (disk full, reader of a pipe gone)
-    does not stop the run: that is said once, and it is asked again.
+    Those are 0verview/SPS and, in seconds, performance/remaining and ``SPENT``: uptime, and what rollouts and updates took of it (the
+    original calls these eval_time and train_time; here, evaluations are something else). ``spent`` is what the run has taken before it
+    was resumed. A listener that cannot write (disk full, reader of a pipe gone) does not stop the run: that is said once, and it is
+    asked again.
     """
 
-    def __init__(self, listeners: Sequence[Reporter], progress: Progress) -> None:
+    def __init__(self, listeners: Sequence[Reporter], progress: Progress, spent: Optional[Dict[str, float]] = None) -> None:
         self._listeners, self._progress = list(listeners), progress
         self._failed: List[Reporter] = []
-        self._spent = {"performance/eval_time": 0.0, "performance/train_time": 0.0}
+        self._spent = {name: (spent or {}).get(name, 0.0) for name in (ROLLOUTS, UPDATES)}
 
     @property
     def step(self) -> int:
@@ -43,7 +45,7 @@ class Several:
         progress = self._progress
         progress.advance(step)
         clock = {"0verview/SPS": progress.steps_per_second}
-        clock.update({"performance/uptime": progress.elapsed, "performance/remaining": progress.remaining})
+        clock.update({UPTIME: progress.elapsed, "performance/remaining": progress.remaining})
         for total, part in zip(self._spent, ("performance/rollout_time", "performance/update_time")):
             self._spent[total] += metrics.get(part, 0.0)
         for listener in self._listeners:
