@@ -81,6 +81,7 @@ def test_headers_that_claim_what_is_not_there(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     bad = npy(header, b"\x00" * 1000)
     names = ("schema", "version", "body_names", "names", "lengths", "fps", "sources", "source_ids", "licences", "licence_ids")
+    names += ("repairs", "repair_ids")
     path = archive(tmp_path / "bad.npz", dict.fromkeys((*names, "root_pos", "local_quats", "trans", "poses", "mocap_framerate"), bad))
     assert "damaged" in refused(load_motion_file, path) or "claims" in refused(load_motion_file, path)
     refused(read_capture, path)

@@ -162,6 +162,28 @@ def test_depth_is_that_of_two_capsules():
     assert float(depth[0]) == pytest.approx(0.0337 + 0.034 - 0.05, abs=1e-5)
 
 
+def test_what_was_mended_is_still_said_of_the_mended_file(tmp_path):
+    """By every later inspection, of what it mends itself, too; a file that an older version wrote does not know."""
+    clip = make_clip()
+    spiky = changed(clip, "L_Elbow", slice(40, 41), (0.0, 0.0, 2.5))
+    mended, first = inspect_clip(spiky)
+    assert mended.repairs == first.reasons == "L_Elbow: 3 frames of a flip or spike bridged"
+    save_motion_file(tmp_path / "mended.npz", [mended, clip._replace(name="clean")])
+    again, clean = load_motion_file(tmp_path / "mended.npz")
+    assert [inspect_clip(again)[1][3:5], inspect_clip(clean)[1][3:5]] == [(REPAIRED, first.reasons), (OK, "")]
+    assert inspect_clip(again)[0] is again
+    raised, second = inspect_clip(again._replace(root_pos=again.root_pos + np.float32([0.0, 0.0, 0.05])))
+    assert raised.repairs == second.reasons == f"{first.reasons}; floor moved by +5.0 cm"
+    with np.load(tmp_path / "mended.npz") as arrays:
+        np.savez(tmp_path / "old.npz", **{name: array for name, array in arrays.items() if not name.startswith("repair")})
+    assert [clip.repairs for clip in load_motion_file(tmp_path / "old.npz")] == ["", ""]
+
+
+def test_what_a_file_says_of_repairs_is_one_line_of_a_table():
+    _, inspection = inspect_clip(make_clip()._replace(repairs="a\tb\n[red]\x1b"))
+    assert (inspection.verdict, inspection.reasons) == (REPAIRED, "a_b_[red]_")
+
+
 def test_page_is_one_file_with_every_clip():
     clips = [make_clip("first"), changed(make_clip("<second>"), "L_Elbow", slice(40, 41), (0.0, 0.0, 2.5))]
     inspections = [inspect_clip(clip)[1] for clip in clips]

@@ -78,6 +78,9 @@ def finish(total: Converted, output: Callable[[int], Path], report: Optional[Pat
         write_whole(report, "".join("\t".join(entry) + "\n" for entry in dropped))
     if not clips:
         raise MotionFileError("none of the files could be converted")
+    mended = sum(bool(clip.repairs) for clip in clips)
+    if mended:
+        console.print(f"{mended:6d} repaired: scripts/inspect_motions.py says what", highlight=False)
     seconds, elapsed = sum(clip.duration for clip in clips), time.perf_counter() - begin
     frames = sum(clip.num_frames for clip in clips)
     rate = f"{seconds / 3600:.3f} h in {elapsed:.0f} s ({seconds / elapsed:.0f} x real time)"

@@ -11,6 +11,7 @@ Schema, version 1. C clips, F frames of all clips one after the other, B bodies:
 ``fps``         (C,) float64       frames per second of each clip
 ``sources``     (S,) str           where motions come from; ``source_ids`` (C,) chooses one for each clip
 ``licences``    (L,) str           licence texts; ``licence_ids`` (C,) chooses one for each clip
+``repairs``     (R,) str           what an inspection has mended, empty for nothing; ``repair_ids`` (C,) likewise. Older files lack both
 ``root_pos``    (F, 3) float32     m, world frame, z up
 ``local_quats`` (F, B, 4) float32  wxyz child-to-parent rotations; the root's own is its world rotation
 ==============  =================  ==========================================================================
@@ -59,10 +60,18 @@ _KINDS = {
     "source_ids": "i",
     "licences": "U",
     "licence_ids": "i",
+    "repairs": "U",
+    "repair_ids": "i",
     "root_pos": "f",
     "local_quats": "f",
 }
 """NumPy's kind of each array of the schema."""
+
+_TEXTS = {"source_ids": "sources", "licence_ids": "licences", "repair_ids": "repairs"}
+"""Arrays that choose a text for each clip, and the arrays of the texts."""
+
+_LATER = {"repairs", "repair_ids"}
+"""Arrays that files of earlier versions of this project lack."""
 
 
 class Clip(NamedTuple):
@@ -78,6 +87,8 @@ class Clip(NamedTuple):
     """Where the motion comes from."""
     licence: str
     """The text under which it may be used."""
+    repairs: str = ""
+    """What an inspection has mended in it; empty for nothing."""
 
     @property
     def num_frames(self) -> int:
@@ -162,6 +173,7 @@ def _arrays(clips: Sequence[Clip], label: str) -> Dict[str, np.ndarray]:
             )
     sources, source_ids = _table([clip.source for clip in clips])
     licences, licence_ids = _table([clip.licence for clip in clips])
+    repairs, repair_ids = _table([clip.repairs for clip in clips])
     return {
         "schema": np.array(SCHEMA),
         "version": np.array(VERSION),
@@ -173,6 +185,8 @@ def _arrays(clips: Sequence[Clip], label: str) -> Dict[str, np.ndarray]:
         "source_ids": source_ids,
         "licences": licences,
         "licence_ids": licence_ids,
+        "repairs": repairs,
+        "repair_ids": repair_ids,
         "root_pos": np.concatenate([clip.root_pos for clip in clips]).astype(np.float32, copy=False),
         "local_quats": np.concatenate([clip.local_quats for clip in clips]).astype(np.float32, copy=False),
     }
@@ -183,7 +197,9 @@ def _read_arrays(path: Path) -> Dict[str, np.ndarray]:
     label = f"motion file '{path}'"
     try:
         with ArrayArchive(path) as archive:
-            return {key: _read_array(archive, key, label) for key in _KINDS}
+            keys = [key for key in _KINDS if key not in _LATER or _LATER & set(archive.files)]
+            arrays = {key: _read_array(archive, key, label) for key in keys}
+            return {"repairs": np.array([""]), "repair_ids": np.zeros_like(arrays["lengths"]), **arrays}
     except MotionFileError:
         raise
     except OSError as error:
@@ -218,10 +234,10 @@ def _clips(arrays: Dict[str, np.ndarray], label: str) -> List[Clip]:
             frame, fault = begin + found[0], found[1]
             clip = int(np.searchsorted(ends, frame, side="right"))
             raise MotionFileError(f"{label}, clip '{names[clip]}': {fault} at frame {frame - (ends - lengths)[clip]}")
-    sources, licences = arrays["sources"].tolist(), arrays["licences"].tolist()
+    texts = zip(*(np.array(arrays[of].tolist(), dtype=object)[arrays[ids]] for ids, of in _TEXTS.items()))
     return [
-        Clip(name, root_pos[end - length : end], quats[end - length : end], float(fps), sources[source], licences[licence])
-        for name, length, end, fps, source, licence in zip(names, lengths, ends, arrays["fps"], arrays["source_ids"], arrays["licence_ids"])
+        Clip(name, root_pos[end - length : end], quats[end - length : end], float(fps), *of_clip)
+        for name, length, end, fps, of_clip in zip(names, lengths, ends, arrays["fps"], texts)
     ]
 
 
@@ -249,10 +265,10 @@ def _check_header(arrays: Dict[str, np.ndarray], label: str) -> None:
         raise MotionFileError(f"{label}: bodies are {' '.join(arrays['body_names'].tolist())}, expected {' '.join(BODY_NAMES)}")
     if root_pos.shape != (len(quats), 3):
         raise MotionFileError(f"{label}: root positions have shape {root_pos.shape}, expected {(len(quats), 3)} to match the rotations")
-    for key in ("lengths", "fps", "source_ids", "licence_ids"):
+    for key in ("lengths", "fps", *_TEXTS):
         if arrays[key].shape != names.shape:
             raise MotionFileError(f"{label}: array '{key}' has shape {arrays[key].shape}, expected {names.shape}, one entry a clip")
-    for ids, texts in (("source_ids", "sources"), ("licence_ids", "licences")):
+    for ids, texts in _TEXTS.items():
         if arrays[texts].ndim != 1 or arrays[ids].min() < 0 or arrays[ids].max() >= arrays[texts].size:
             raise MotionFileError(f"{label}: array '{ids}' points outside '{texts}'")
     _check_clip_table(names, lengths, arrays["fps"], len(quats), label)

@@ -13,6 +13,7 @@ from torch import Tensor
 from puffer_phc.errors import MotionFileError
 from puffer_phc.humanoid.kinematics import forward_kinematics, lowest_point, mass_centre
 from puffer_phc.humanoid.skeleton import BODY_NAMES, GRAVITY, body_ids
+from puffer_phc.motion.clip_names import plain_text
 from puffer_phc.motion.collisions import PAIRS, self_penetration
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.floor import AIRBORNE, floor_height
@@ -72,7 +73,7 @@ class Inspection(NamedTuple):
     seconds: float
     verdict: str
     reasons: str
-    """Why it is not simply ok."""
+    """Why it is not simply ok; of a repaired one what was mended, now or by the inspection that its file comes from."""
     floor_offset_m: float
     """Height of the floor that the clip shows, as found."""
     sunk_share: float
@@ -140,7 +141,7 @@ def _measure_all(clips: Sequence[Clip]) -> List[_Measured]:
 
 
 def _repaired(clip: Clip, measured: _Measured) -> Tuple[Clip, _Measured, List[str]]:
-    """The clip with spikes and short flips of joints bridged and its floor set, measured again where it changed, and what was done.
+    """The clip with spikes and short flips of joints bridged and its floor set, measured again where it changed, and what was ever done.
 
     Raises ``MotionFileError`` where more would have to be made up than mended.
     """
@@ -153,7 +154,10 @@ def _repaired(clip: Clip, measured: _Measured) -> Tuple[Clip, _Measured, List[st
         down = torch.tensor([0.0, 0.0, offset])
         root, measured = root - down, measured._replace(positions=measured.positions - down, lowest=measured.lowest - offset)
         done.append(f"floor moved by {100.0 * offset:+.1f} cm")
-    return (clip._replace(root_pos=root.numpy(), local_quats=local.numpy()) if done else clip), measured, done
+    repairs = [*filter(None, (plain_text(clip.repairs),)), *done]
+    if done:
+        clip = clip._replace(root_pos=root.numpy(), local_quats=local.numpy(), repairs="; ".join(repairs))
+    return clip, measured, repairs
 
 
 def _gradient(values: Tensor, fps: float) -> Tensor:
@@ -232,7 +236,10 @@ def inspect_clip(clip: Clip) -> Tuple[Clip, Inspection]:
 
 
 def inspect_clips(clips: Sequence[Clip]) -> List[Tuple[Clip, Inspection]]:
-    """Each clip, repaired where that is safe, and what was found in it; together they fit into memory several times."""
+    """Each clip, repaired where that is safe, and what was found in it; together they fit into memory several times.
+
+    What is mended is noted in the clip, behind what was before, so that whoever inspects it again still sees it.
+    """
     return [_inspect(clip, measured) for clip, measured in zip(clips, _measure_all(clips))] if clips else []
 
 
