@@ -27,6 +27,7 @@ from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.mirror import with_mirrored
 from puffer_phc.motion.sampler import make_sampler
 from puffer_phc.randomness import EnvRandom
+from puffer_phc.sim.mujoco_loading import import_mujoco
 from puffer_phc.sim.simulator import Simulator
 
 POLICIES = {"PHCPolicy": PHCPolicy, "LSTMActorPolicy": LSTMActorPolicy, "LSTMCriticPolicy": LSTMCriticPolicy}
@@ -60,6 +61,7 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
 
             return MujocoCpuSimulator(num_envs, physics_options(env))
         if env.backend == "mujoco_warp":
+            import_mujoco(env.backend)
             from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
 
             return MujocoWarpSimulator(num_envs, physics_options(env), device)

@@ -303,6 +303,24 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what MUJOCO_GL may say")
+@pytest.mark.parametrize("backend", ["mujoco_cpu", "mujoco_warp"])
+def test_a_setting_that_keeps_mujoco_from_loading_is_one_line(here, backend):
+    """It decides only what pictures are drawn with, but MuJoCo looks at it when it is imported."""
+    code = f"""
+import torch
+from puffer_phc import build
+from puffer_phc.command_line import run_main
+from puffer_phc.config import EnvConfig
+run_main(lambda: build.make_simulator(EnvConfig(backend="{backend}"), 1, torch.device("cpu")))
+"""
+    command, variables = [sys.executable, "-c", code], {**environment(), "MUJOCO_GL": "nonsense"}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=True)
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"puffer-phc: backend '{backend}' needs MuJoCo, whose import fails: ")
+    assert "MUJOCO_GL is 'nonsense': unset it" in done.stderr
+
+
 def wait_for_metrics(runs, process):
     for _ in range(600):
         logs = list(runs.glob("*/metrics.jsonl"))
