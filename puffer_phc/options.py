@@ -7,7 +7,7 @@ import dataclasses
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from puffer_phc.config import Config
 from puffer_phc.errors import ConfigError
@@ -45,6 +45,8 @@ class Parsed(Arguments):
 
     checkpoint: "Optional[Checkpoint]" = None
     """The content of ``checkpoint_path``."""
+    given: FrozenSet[str] = frozenset()
+    """Names of the options that the command line gives."""
 
 
 def parse_options(argv: Sequence[str]) -> Parsed:
@@ -71,7 +73,7 @@ def parse_options(argv: Sequence[str]) -> Parsed:
     arguments = assemble(values)
     if wants_help:
         print_help(arguments)
-    return Parsed(**vars(arguments), checkpoint=checkpoint)
+    return Parsed(**vars(arguments), checkpoint=checkpoint, given=frozenset(own))
 
 
 def ini_file(named: Optional[Path]) -> Path:

@@ -15,7 +15,7 @@ from sweeping import lines
 from synthetic_motion import swaying_clip
 
 from puffer_phc.command_line import INTERRUPTED
-from puffer_phc.commands.sweep import NOT_SWEPT, definition, make_search, option_kind, read_space, worker_devices
+from puffer_phc.commands.sweep import NOT_SWEPT, _Listener, definition, make_search, option_kind, read_space, worker_devices
 from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.errors import ConfigError
@@ -147,6 +147,21 @@ def test_what_would_fail_every_run_is_refused_before_the_first(tmp_path, capsys)
         missing = words[1] if words else str(tmp_path / "not here.npz")
         assert f"motion file '{missing}' does not exist" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_value_for_what_is_swept_is_said_not_to_be_used(tmp_path, caplog):
+    read_space(described(tmp_path, TINY, "--train.gamma", "0.9"))
+    assert not caplog.records
+    read_space(described(tmp_path, TINY, "--train.total-timesteps", "300"))
+    (record,) = caplog.records
+    expected = f"--train.total_timesteps is not used: {tmp_path / 'sweep.ini'} sweeps it"
+    assert record.getMessage() == f"{expected}; take out its section [sweep.train.total_timesteps] to set it"
+
+
+def test_a_sweep_without_a_score_shows_no_table_of_nothing(tmp_path, capsys):
+    journal = Journal(tmp_path, {})
+    _Listener(journal, SPACE, SweepConfig(name="mine"), tmp_path, None).finish()
+    assert capsys.readouterr().out.splitlines()[0] == "mine: front of 0 runs with a score, 0 failed"
 
 
 def test_swept_paths_count_from_the_ini_file(tmp_path):

@@ -94,10 +94,15 @@ def _open_tracker(arguments: Parsed, folder: Path, described: Dict[str, Any], he
 
 
 def read_space(arguments: Parsed) -> Space:
-    """The swept options. Raises ConfigError, naming file and section, for a range that can't be used."""
+    """The swept options; a line says which of them the command line gives in vain.
+
+    Raises ConfigError, naming file and section, for a range that can't be used.
+    """
     path = ini_file(arguments.config)
     parameters: List[Parameter] = []
     for name, words in read_swept(path).items():
+        if name in arguments.given:
+            logger.warning("--%s is not used: %s sweeps it; take out its section [%s%s] to set it", name, path, SWEPT, name)
         try:
             parameters.append(_parameter(name, words, arguments.sections(), path.parent))
         except ConfigError as error:
@@ -205,7 +210,11 @@ class _Listener:
         from puffer_phc.report.sweep_report import summary_table
 
         path = self._write_page()
-        show(summary_table(self._journal.runs, self._space, self._options))
+        table = summary_table(self._journal.runs, self._space, self._options)
+        if table.row_count:
+            show(table)
+        else:
+            say(str(table.title))
         say(f"wrote {path}")
 
     def _write_page(self) -> Path:
