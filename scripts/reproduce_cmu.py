@@ -2,8 +2,8 @@
 
     python scripts/reproduce_cmu.py check DATA/cmu             # are these the files that we used?
     python scripts/reproduce_cmu.py prepare DATA/cmu OUT       # OUT/cmu_train.npz and OUT/cmu_held_out.npz, and how exact they are
-    python scripts/reproduce_cmu.py evaluate OUT               # the shipped policy on both, beside the published figures
-    python scripts/reproduce_cmu.py train OUT                  # the commands that trained it
+    python scripts/reproduce_cmu.py evaluate OUT -c latest.pt  # a policy on both, beside the published figures; without -c, ours
+    python scripts/reproduce_cmu.py train OUT                  # the commands that trained ours
 
 DATA/cmu is any folder with the files that sample_data/cmu_manifest.csv names, however they lie in it; it holds their addresses. The
 published figures are in sample_data/cmu_results.json. `manifest` makes the manifest, and `--publish` notes figures as published: both are

@@ -20,7 +20,9 @@ import torch
 from mocap_files import amc_frame, bvh_text, real_archive, squat_frames, write_asf_amc
 
 from puffer_phc import build
+from puffer_phc.commands import reproduction
 from puffer_phc.config import Config, PolicyConfig
+from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from puffer_phc.motion.file import load_motion_file
 from puffer_phc.motion.manifest import HELD_OUT, MISSING, NEEDS_SCENE, REJECTED, SAME, TRAIN, digest, find_entries, read_manifest
@@ -246,6 +248,14 @@ def test_published_figures_of_the_conversion_are_of_all_accepted_clips():
 def test_errors_are_one_line(tmp_path, words, message):
     (tmp_path / "broken.json").write_text("{")
     assert message in reproduce(*[word.format(tmp=tmp_path) for word in words], code=2)
+
+
+def test_a_policy_that_is_not_shipped_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "CHECKPOINT", tmp_path / "ours.pt")
+    with pytest.raises(CheckpointError, match="lies in this version; name yours with -c"):
+        reproduction.evaluate(tmp_path, tmp_path / "ours.pt")
+    with pytest.raises(CheckpointError, match=r"'.*theirs\.pt' does not exist"):
+        reproduction.evaluate(tmp_path, tmp_path / "theirs.pt")
 
 
 def test_cmus_own_files_are_those_of_the_manifest(tmp_path):

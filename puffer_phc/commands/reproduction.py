@@ -25,9 +25,9 @@ from puffer_phc.commands.published import (
     show_evaluation,
 )
 from puffer_phc.commands.session import evaluated, open_session
-from puffer_phc.errors import ConfigError, MotionFileError
+from puffer_phc.errors import CheckpointError, ConfigError, MotionFileError
 from puffer_phc.evaluate.tables import write_results
-from puffer_phc.files import make_folder
+from puffer_phc.files import is_there, make_folder
 from puffer_phc.motion.cmu import describe, with_verdict
 from puffer_phc.motion.conversion import Converted
 from puffer_phc.motion.convert import Options, Source, convert, find_sources, index_rows
@@ -135,6 +135,8 @@ def evaluate(
         publish: Note the figures as published.
         trained_by: With --publish: the commands that trained the policy, {out} in place of the folder.
     """
+    if checkpoint == CHECKPOINT and not is_there(checkpoint):
+        raise CheckpointError("no policy that was trained on CMU's motions lies in this version; name yours with -c")
     own: Results = {}
     for role, name in SETS.items():
         words = ["--mode", "eval", "-c", str(checkpoint), "-m", str(out / name), "--env.backend", backend]
