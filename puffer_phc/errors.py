@@ -26,3 +26,7 @@ class CheckpointError(PhcError):
 
 class TrainingError(PhcError):
     """Training cannot go on: its figures are no longer numbers."""
+
+
+class LostProcessError(PhcError):
+    """Another of the processes that train together is gone, or cannot be reached."""

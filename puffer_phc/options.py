@@ -101,7 +101,8 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
 
 def named_checkpoint(path: Optional[Path], run_dir: Optional[Path]) -> "Tuple[Path, Checkpoint]":
     """The checkpoint at ``path``, or the one to go on from in a run's folder."""
-    from puffer_phc.learn.checkpoint import load_checkpoint, load_newest  # torch is slow to load, and most command lines name none
+    from puffer_phc.learn.checkpoint import load_checkpoint  # torch is slow to load, and most command lines name none
+    from puffer_phc.learn.run_folder import load_newest
 
     if run_dir is not None:
         return load_newest(Path.cwd() / run_dir)

@@ -20,7 +20,8 @@ import torch._dynamo  # an optimizer does it anyway
 from synthetic_motion import swaying_clip
 
 from puffer_phc import main as program
-from puffer_phc.learn.checkpoint import LATEST, load_checkpoint
+from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.run_folder import LATEST
 from puffer_phc.motion.file import save_motion_file
 
 OPTIONS = {

@@ -16,12 +16,11 @@ from puffer_phc.learn.checkpoint import (
     Checkpoint,
     compact,
     load_checkpoint,
-    load_newest,
     load_policy,
     save_checkpoint,
-    save_in_run,
 )
 from puffer_phc.learn.policy import LSTMActorPolicy, LSTMCriticPolicy, PHCPolicy
+from puffer_phc.learn.run_folder import load_newest, save_in_run
 
 
 def make_checkpoint(policy: PHCPolicy) -> Checkpoint:

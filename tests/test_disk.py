@@ -17,7 +17,8 @@ from synthetic_motion import swaying_clip
 
 from puffer_phc.errors import CheckpointError, ConfigError
 from puffer_phc.files import LineFile, whole_file
-from puffer_phc.learn.checkpoint import load_checkpoint, load_newest
+from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.run_folder import load_newest
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.report.dashboard import Progress
 from puffer_phc.report.metrics_log import MetricsLog

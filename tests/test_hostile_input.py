@@ -21,7 +21,8 @@ from mocap_files import amc_frame, amc_text, asf_text, bvh_text
 from synthetic_motion import swaying_clip
 
 from puffer_phc.errors import CheckpointError, ConfigError, MotionFileError, PhcError
-from puffer_phc.learn.checkpoint import load_checkpoint, load_newest
+from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.run_folder import load_newest
 from puffer_phc.motion.amass import read_capture
 from puffer_phc.motion.asf import read_asf
 from puffer_phc.motion.asf_amc import load_amc

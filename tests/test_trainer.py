@@ -12,7 +12,8 @@ import torch
 from faulty import BATCH, make_trainer, weights
 
 from puffer_phc import build
-from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_newest, load_policy, save_checkpoint
+from puffer_phc.learn.checkpoint import compact, load_checkpoint, load_policy, save_checkpoint
+from puffer_phc.learn.run_folder import load_newest
 from puffer_phc.learn.trainer import Trainer, due
 
 pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")

@@ -6,19 +6,20 @@ import json
 import secrets
 import signal
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
 from puffer_phc.command_line import INTERRUPTED, TERMINATED, Terminal, again, say
 from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
 from puffer_phc.commands.session import Session, open_session, session_policy
+from puffer_phc.commands.stopping import stopping
 from puffer_phc.config import chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.files import check_writable, remove_parts, write_whole
-from puffer_phc.learn.checkpoint import LATEST
 from puffer_phc.learn.origin import machine, origin
 from puffer_phc.learn.policy import PHCPolicy
+from puffer_phc.learn.run_folder import LATEST
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.options import Parsed
 from puffer_phc.report.dashboard import Progress, terminal_reporter
@@ -99,25 +100,6 @@ def say_how_to_go_on(trainer: Trainer, run_dir: Path, done: bool) -> None:
     say(f"evaluate: {again(['--mode', 'eval', '-c', str(run_dir / LATEST)], trainer.config.env.motion_file)}")
     if not done:
         say(f"go on: {again(['--resume', str(run_dir)], num_processes=num_processes())}")
-
-
-@contextlib.contextmanager
-def stopping(trainer: Trainer) -> Iterator[List[int]]:
-    """Ctrl-C and SIGTERM stop ``trainer`` after its iteration, a second one at once. Yields the list of signals that came."""
-    came: List[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-        trainer.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def make_run_dir(session: Session) -> Path:

@@ -11,7 +11,7 @@ import torch
 from puffer_phc.config import Config, chosen
 from puffer_phc.errors import ConfigError
 from puffer_phc.files import whole_file
-from puffer_phc.learn.checkpoint import LATEST
+from puffer_phc.learn.run_folder import LATEST
 from puffer_phc.option_words import SWEPT_SECTIONS, words_of
 from puffer_phc.options import Parsed, assemble, checkpoint_values, dotted
 from puffer_phc.resolve import resolve

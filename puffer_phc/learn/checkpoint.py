@@ -1,10 +1,8 @@
 """Checkpoints: plain tensors and numbers in one file that is always whole, is checked before it is used, and never runs code."""
 
 import contextlib
-import logging
 import os
 import pickletools
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Union
@@ -13,19 +11,14 @@ import torch
 
 import puffer_phc
 from puffer_phc.errors import CheckpointError
-from puffer_phc.files import is_there, sync_folder, whole_file
+from puffer_phc.files import is_there, whole_file
 from puffer_phc.learn.quantization import Quantized, dequantize, quantize
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """1, of early versions, held the state of one process; its weights still load."""
 
 QUANTIZED_FORMAT = 3
 """As 2, with the matrices among the weights in eight bits."""
-
-LATEST = "latest.pt"
-"""The last checkpoint in a run's folder."""
 
 CRITIC_PREFIXES = ("critic.", "critic_lstm.", "value_head.")
 """Names of the weights that only training needs."""
@@ -50,7 +43,7 @@ class Checkpoint(NamedTuple):
     observation_size: int
     action_size: int
     trainer: Optional[Dict[str, Any]]
-    """Optimiser, schedules, counters, and for every process its sampler, random generators and environments."""
+    """Optimiser, schedules, counters, and the first process's sampler, random generators and environments (``run_folder``)."""
     origin: Optional[Dict[str, str]] = None
     """Versions and commit of the program that wrote it, where they are known."""
 
@@ -61,12 +54,16 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint, eight_bits: 
     With ``eight_bits`` the matrices among the weights are rounded (``quantization.quantize``).
     Raises ``CheckpointError`` when the folder cannot be written or the disk is full; an older file at ``path`` then stays whole.
     """
-    path = Path(path)
     content = {"format": FORMAT, "version": puffer_phc.__version__, **checkpoint._asdict()}
     if eight_bits:
         weights, scales = quantize(checkpoint.policy)
         content.update(format=QUANTIZED_FORMAT, policy=weights, scales=scales)
-    with _write_errors(path):
+    write_plain(Path(path), content)
+
+
+def write_plain(path: Path, content: Dict[str, Any]) -> None:
+    """Write ``content``, what ``read_plain`` admits, as ``save_checkpoint`` does."""
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
@@ -75,7 +72,8 @@ def save_checkpoint(path: Union[str, Path], checkpoint: Checkpoint, eight_bits: 
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
+    """What goes wrong in the block, which writes ``path``, is a CheckpointError."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -84,63 +82,21 @@ def _write_errors(path: Path) -> Iterator[None]:
         raise CheckpointError(f"checkpoint '{path}' cannot be written: {reason}") from error
 
 
-def save_in_run(run_dir: Path, checkpoint: Checkpoint, iteration: int, keep: int) -> Path:
-    """Write ``model_<iteration>.pt`` to a run's folder, make it ``latest.pt`` too, and delete all but the ``keep`` newest.
-
-    Raises ``CheckpointError`` as ``save_checkpoint`` does; the files of earlier iterations then stay as they are.
-    """
-    path = run_dir / f"model_{iteration:08d}.pt"
-    save_checkpoint(path, checkpoint)
-    with _write_errors(run_dir / LATEST), whole_file(run_dir / LATEST) as temporary:
-        _same_file(path, temporary)
-    for old in sorted(run_dir.glob("model_*.pt"))[:-keep]:
-        if old != path:
-            with contextlib.suppress(OSError):
-                old.unlink()
-    return path
-
-
-def _same_file(path: Path, other: Path) -> None:
-    """Make ``other`` a second name of ``path``, or a copy where the file system has no second names."""
-    other.unlink()
-    try:
-        os.link(path, other)
-    except OSError:
-        shutil.copyfile(path, other)
-        with other.open("rb+") as file:
-            os.fsync(file.fileno())
-    sync_folder(path.parent)
-
-
-def load_newest(run_dir: Path) -> "tuple[Path, Checkpoint]":
-    """The newest whole checkpoint in a run's folder, and its file: ``latest.pt``, or where it is damaged the newest other one.
-
-    Raises ``CheckpointError`` where there is none.
-    """
-    if not is_there(run_dir):
-        raise CheckpointError(f"run folder '{run_dir}' does not exist")
-    if not run_dir.is_dir():
-        raise CheckpointError(f"'{run_dir}' is not a run's folder but a file; a checkpoint in a file is taken with -c")
-    first_error: Optional[CheckpointError] = None
-    for path in (run_dir / LATEST, *sorted(run_dir.glob("model_*.pt"), reverse=True)):
-        try:
-            checkpoint = load_checkpoint(path)
-        except CheckpointError as error:
-            first_error = first_error or error
-            continue
-        if first_error is not None:
-            logger.warning("%s; taking '%s' instead", first_error, path.name)
-        return path, checkpoint
-    raise first_error or CheckpointError(f"run folder '{run_dir}' has no checkpoint")
-
-
 def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
     """Read a checkpoint onto the CPU. Raises ``CheckpointError`` naming the file and what is wrong with it."""
     path = Path(path)
     if not is_there(path):
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     if not path.is_file():
-        raise CheckpointError(f"checkpoint '{path}' is not a file{f'; the newest of a run is {LATEST} in it' if path.is_dir() else ''}")
+        raise CheckpointError(f"checkpoint '{path}' is not a file{'; the newest of a run is latest.pt in it' if path.is_dir() else ''}")
+    return _from_content(path, read_plain(path))
+
+
+def read_plain(path: Path) -> Any:
+    """Dictionaries and lists of tensors (on the CPU), numbers and texts, their checksums compared.
+
+    Raises CheckpointError where the file is damaged or holds anything else.
+    """
     try:
         with path.open("rb") as file:
             _check_archive(file)
@@ -149,7 +105,7 @@ def load_checkpoint(path: Union[str, Path]) -> Checkpoint:
     except Exception as error:
         reason = str(error).splitlines()[0] if isinstance(error, _DamagedError) else type(error).__name__
         raise CheckpointError(f"checkpoint '{path}' is damaged or not a checkpoint of this project ({reason})") from error
-    return _from_content(path, content)
+    return content
 
 
 class _DamagedError(Exception):

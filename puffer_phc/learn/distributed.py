@@ -1,24 +1,29 @@
 """The processes that train one policy together: one per GPU under torchrun, or just one."""
 
+import contextlib
 import importlib
 import os
 from datetime import timedelta
 from types import TracebackType
-from typing import List, Optional, Type, TypeVar
+from typing import Iterator, List, Optional, Type, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from puffer_phc.errors import LostProcessError
 from puffer_phc.learn.running_norm import Moments
 from puffer_phc.resources import num_processes
 
 T = TypeVar("T")
 
+_NCCL_CLEAN_UP_ONLY = "2"
+
 
 class World:
     """This process's place among all, and the sums they share. With one process every method returns what it was given.
 
+    What is exchanged raises LostProcessError where a process is gone, as far as the backend notices: gloo does at once, NCCL waits.
     A context that leaves the group at its end: in order, or at once where an error ends it.
     """
 
@@ -41,6 +46,8 @@ class World:
         # lazily: imported later it would keep the group, and gloo's threads, alive into the interpreter's end, where a thread
         # that wants the interpreter lock aborts the process.
         importlib.import_module("torch.distributed.nn.functional")
+        # Where NCCL notices that a process is gone, the sums end and the next one raises; torch's own choice is to abort this process.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", _NCCL_CLEAN_UP_ONLY)
         backend = "nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
         return cls(dist.get_rank(), size, local_rank, device_type)
@@ -53,7 +60,8 @@ class World:
     def sum_(self, tensor: Tensor) -> Tensor:
         """``tensor`` summed over processes, in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with _exchange():
+                dist.all_reduce(tensor)
         return tensor
 
     def mean_(self, tensor: Tensor) -> Tensor:
@@ -69,8 +77,9 @@ class World:
     def broadcast_(self, tensors: "List[Tensor]") -> None:
         """Overwrite ``tensors`` with the first process's, in place."""
         if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            with _exchange():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
 
     def combined(self, local: Moments) -> Moments:
         """The moments of all processes' rows together."""
@@ -86,7 +95,8 @@ class World:
         if self.size == 1:
             return [value]
         values: List[T] = [value] * self.size
-        dist.all_gather_object(values, value)
+        with _exchange():
+            dist.all_gather_object(values, value)
         return values
 
     def __enter__(self) -> "World":
@@ -111,3 +121,12 @@ class World:
             dist.destroy_process_group()  # gloo waits for nobody
         elif hasattr(dist.distributed_c10d, "_abort_process_group"):
             dist.distributed_c10d._abort_process_group()  # what torch else does at the interpreter's end; older versions only there
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LostProcessError(f"another process of this run is gone or out of reach, and says itself why ({reason})") from error

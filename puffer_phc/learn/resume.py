@@ -1,6 +1,6 @@
-"""What a training needs to go on, gathered from those who own it, and given back to them: to as many processes as there were, or others."""
+"""What a training needs to go on, got from those who own it and given back to them: in as many processes as there were, or others."""
 
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from torch import Tensor
 
@@ -17,8 +17,11 @@ ANEW = f"the optimiser starts anew: the learning rate rises over the next {WARM_
 """What is said where weights come without the optimiser that made them."""
 
 _STYLE_ANEW = "the discriminator starts anew: compact checkpoints have none"
-_OTHER_ROWS = "other processes or environments than the checkpoint's, or a compact one: all rows begin new episodes"
-_OTHER_SHARDS = "clips are shared out among other processes than the checkpoint's: samplers start anew"
+_NEW_EPISODES = (
+    "not every process finds what it had for itself (other numbers of processes or environments, "
+    "a compact checkpoint, a process that was lost): all rows begin new episodes"
+)
+_NEW_SAMPLERS = "clips are shared out among processes, and these find no sampler of their own: samplers start anew"
 
 
 class Resumable(NamedTuple):
@@ -34,14 +37,11 @@ class Resumable(NamedTuple):
     is_sharded: bool
     """Whether every process has clips of its own, which depend on how many there are."""
 
-    def state(self) -> Dict[str, Any]:
-        """What is the same in every process, and under ``ranks`` what each has for itself. All processes have to call it together."""
-        return {**self._shared_state(), "ranks": self.world.gather(on_cpu(self._own_state()))}
+    def take_up(self, state: Dict[str, Any], own: Optional[Dict[str, Any]]) -> List[str]:
+        """Go on from ``state``, and ``own_state`` where it is known; returns what could not, in words. All processes call it together.
 
-    def take_up(self, state: Dict[str, Any]) -> List[str]:
-        """Go on from ``state``; returns what could not, in words. With as many processes and environments that is nothing.
-
-        Other numbers of them, and a compact checkpoint, begin new episodes; after a compact checkpoint the optimiser warms up.
+        Where some process does not know its own, or not for as many environments, all begin new episodes. After a compact checkpoint the
+        optimiser warms up.
         Raises ValueError where the run had another discriminator, or one where there is none now, or none where there is one.
         """
         self.updater.load_shared(state)
@@ -50,18 +50,20 @@ class Resumable(NamedTuple):
             self.recovery.load_state_dict(state["recovery"])
             self.style.load_shared(state["style"])
         anew = [] if is_whole else [ANEW, *([_STYLE_ANEW] if self.style.parts else [])]
-        return [*anew, *self._take_up_own(state["ranks"])]
+        return [*anew, *self._take_up_own(state["ranks"][0]["sampler"], own)]
 
     def begin_new_episodes(self) -> None:
         """In every row, with nothing remembered."""
         self.env.reset()
         self.collector.memory.zero_()
 
-    def _shared_state(self) -> Dict[str, Any]:
+    def shared_state(self) -> Dict[str, Any]:
+        """What is the same in every process, but for what the policy holds."""
         return {**self.updater.shared_state(), "recovery": self.recovery.state_dict(), "style": self.style.shared_state()}
 
-    def _own_state(self) -> Dict[str, Any]:
-        return {
+    def own_state(self) -> Dict[str, Any]:
+        """What each process has for itself, on the CPU."""
+        state = {
             "sampler": self.env.sampler.state_dict(),
             "env": self.env.snapshot(),
             "memory": self.collector.memory.clone(),
@@ -69,18 +71,17 @@ class Resumable(NamedTuple):
             "random": self.random.generator.get_state(),
             "shuffle": self.updater.own_state(),
         }
+        return with_tensors(state, Tensor.cpu)
 
-    def _take_up_own(self, ranks: List[Dict[str, Any]]) -> List[str]:
-        """This process's own state, or what of the first one's holds for any."""
-        is_same = len(ranks) == self.world.size
-        own = ranks[self.world.rank if is_same else 0]
-        if self.is_sharded and not is_same:
-            self.begin_new_episodes()
-            return [_OTHER_ROWS, _OTHER_SHARDS]
+    def _take_up_own(self, sampler: Dict[str, Any], own: Optional[Dict[str, Any]]) -> List[str]:
+        """The ``own`` state, or where some process knows none the first one's ``sampler``."""
+        is_unknown = self.world.any(own is None)
+        if own is None or is_unknown:
+            return self._begin_with(sampler)
         self.env.sampler.load_state_dict(own["sampler"])
-        if not (is_same and "env" in own and self.env.fits(own["env"])):
+        if not self.env.fits(own["env"]):
             self.begin_new_episodes()
-            return [_OTHER_ROWS]
+            return [_NEW_EPISODES]
         self.random.generator.set_state(own["random"])
         self.updater.load_own(own["shuffle"])
         self.env.restore(own["env"])
@@ -88,11 +89,18 @@ class Resumable(NamedTuple):
         self.style.load_own(own["style"])
         return []
 
+    def _begin_with(self, sampler: Dict[str, Any]) -> List[str]:
+        """New episodes, by ``sampler`` unless that may be of other clips."""
+        if not self.is_sharded:
+            self.env.sampler.load_state_dict(sampler)
+        self.begin_new_episodes()
+        return [_NEW_EPISODES, *([_NEW_SAMPLERS] if self.is_sharded else [])]
 
-def on_cpu(state: Any) -> Any:
-    """``state`` (dictionaries, lists, tensors, plain values) with its tensors on the CPU, where they can be sent and saved."""
+
+def with_tensors(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``state`` (dictionaries, lists, tensors, plain values) with ``change`` made to its tensors."""
     if isinstance(state, dict):
-        return {name: on_cpu(value) for name, value in state.items()}
+        return {name: with_tensors(value, change) for name, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return [on_cpu(value) for value in state]
-    return state.cpu() if isinstance(state, Tensor) else state
+        return [with_tensors(value, change) for value in state]
+    return change(state) if isinstance(state, Tensor) else state

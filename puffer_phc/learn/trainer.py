@@ -1,5 +1,6 @@
 """The training loop: collect, estimate advantages, update, report, and now and then evaluate and save."""
 
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,15 +14,17 @@ from puffer_phc.env.puffer import PufferImitation
 from puffer_phc.errors import CheckpointError, TrainingError
 from puffer_phc.evaluate.evaluation import Policy
 from puffer_phc.learn.ahead import Ahead, InTurn
-from puffer_phc.learn.checkpoint import Checkpoint, save_in_run
+from puffer_phc.learn.checkpoint import Checkpoint
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.optimizer import all_finite, all_tensors
 from puffer_phc.learn.origin import origin
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.ppo import gae
 from puffer_phc.learn.recovery import Recovery, fault
+from puffer_phc.learn.rescue import Rescue
 from puffer_phc.learn.resume import ANEW, Resumable
 from puffer_phc.learn.rollout import Collector, Deterministic, Rollout
+from puffer_phc.learn.run_folder import load_own, moment, save_in_run, save_own
 from puffer_phc.learn.running_norm import moments
 from puffer_phc.learn.seen import make_seen
 from puffer_phc.learn.stopping import StoppedError, StopRequest
@@ -29,6 +32,8 @@ from puffer_phc.learn.style import make_style
 from puffer_phc.learn.update import Updater
 from puffer_phc.randomness import EnvRandom
 from puffer_phc.reporter import Reporter
+
+logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Policy], Dict[str, float]]
 """Takes a policy without exploration and returns the summary of an evaluation."""
@@ -70,6 +75,7 @@ class Trainer:
         self._resumable = Resumable(self.updater, self.style, self.recovery, env, self.collector, random, world, options.shard_clips)
         self._stop = StopRequest(world)
         self._origin = origin()
+        self.rescue = Rescue(run_dir, self._checkpoint, world.rank, options.keep_checkpoints, device)
         self.iteration, self.global_step, self._evaluation_due = 0, 0, False
         self._is_alone = False
         """Whether the iteration under way leaves the next one's rollout to be collected in its turn, whatever ``train.overlap`` says."""
@@ -80,31 +86,49 @@ class Trainer:
         """Train until ``total_timesteps``, or to the end of the iteration in which ``stop`` is called; then save.
 
         Returns whether all was done. No checkpoint on the way is written after a bad iteration: what a kill leaves is good to go on from.
+        One of several processes that ends in an error, as when another is lost, saves what they had learned before the iteration under way.
 
         Raises TrainingError, and leaves the last checkpoint as it is, where training went wrong and was not to go back or went back
         too often.
         """
+        try:
+            done = self._train()
+        except TrainingError:
+            raise
+        except Exception:
+            self.rescue.save()
+            raise
+        self.rescue.let_go()
+        self.save()
+        return done
+
+    def _train(self) -> bool:
+        """All iterations up to the end or a stop; returns whether it was the end."""
         total, eval_interval = chosen(self._options.total_timesteps), chosen(self._options.eval_interval)
         self._begin()
-        done, stopped = self.iteration > 0 and self.global_step >= total, False
-        if self._evaluation_due:
-            self._run_evaluation()
+        done = self.iteration > 0 and self.global_step >= total
+        stopped = self._evaluation_due and not self._run_evaluation()
         while not (done or stopped):
+            self._keep()
             self.iterate()
-            done = self.global_step >= total
+            done, stopped = self.global_step >= total, self._stop.is_agreed
             self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
-            stopped = self._stop.is_agreed()
             if due(self.iteration, self._options.motion_resample_interval) and not self.env.motions.residents.is_whole:
                 self.change_residents()
             if self._evaluation_due and not stopped:
-                self._run_evaluation()
-                stopped = self._stop.is_agreed()
+                self._keep()
+                stopped = not self._run_evaluation() or self._stop.is_agreed
             if due(self.iteration, chosen(self._options.checkpoint_interval)) and self.recovery.bad_iterations == 0:
                 self.recovery.keep(self.iteration)
                 self.try_to_save()
         self._learn_what_is_pending()
-        self.save()
         return done
+
+    def _keep(self) -> None:
+        """Several processes remember the state between iterations, if it is good, for ``rescue``."""
+        if self._world.size > 1 and self.recovery.bad_iterations == 0:
+            state = {**self._shared_state(), "ranks": [{"sampler": self.env.sampler.state_dict()}]}
+            self.rescue.keep(self.iteration, self.policy.state_dict(), state)
 
     def stop(self) -> None:
         """End ``fit`` after the iteration under way. Safe to call from a signal handler."""
@@ -203,9 +227,12 @@ class Trainer:
             self.policy.log_std.detach().fill_(options.init_log_std + self._progress * (final - options.init_log_std))
 
     def _metrics(self, figures: Dict[str, Tensor]) -> Dict[str, float]:
-        """All numbers of an iteration. Nothing before this waits for the device."""
+        """All numbers of an iteration. Nothing before this waits for the device.
+
+        Nothing that changes weights comes after the first wait, and an exchange does: where a lost process spoils a sum, it raises.
+        """
         metrics = dict(zip(figures, torch.stack(list(figures.values())).tolist()))
-        metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics(self._world.sum_).items()})
+        metrics.update({f"environment/{name}": value for name, value in self.env.read_statistics(self._stop.summed).items()})
         metrics["0verview/agent_steps"] = float(self.global_step)
         metrics["0verview/epoch"] = float(self.iteration)
         return metrics
@@ -220,51 +247,71 @@ class Trainer:
             self._gathering.drop()
             self._resumable.begin_new_episodes()
 
-    def _run_evaluation(self) -> None:
-        """Evaluate, unless a stop comes in between: the evaluation then comes first on resuming."""
+    def _run_evaluation(self) -> bool:
+        """Evaluate, unless a stop comes in between: the evaluation then comes first on resuming. Returns whether it was done."""
         if self._evaluate is not None:
             try:
                 summary = self._evaluate(self._stop.heeded_by(Deterministic(self.policy)))
             except StoppedError:
-                return
+                return False
             if self._world.is_main:
                 self.reporter.on_evaluation(self.global_step, summary)
         self._evaluation_due = False
+        return True
 
     def _tell(self, line: str) -> None:
         if self._world.is_main:
             self.reporter.message(line)
 
     def checkpoint(self) -> Checkpoint:
-        """Everything needed to go on, and to use the policy elsewhere. All processes have to call it together."""
+        """Everything that this process needs to go on, and anybody to use the policy elsewhere."""
+        return self._checkpoint(
+            self.policy.state_dict(), {**self._shared_state(), "moment": self._moment(), "ranks": [self._resumable.own_state()]}
+        )
+
+    def _checkpoint(self, policy: Dict[str, Tensor], trainer: Dict[str, Any]) -> Checkpoint:
+        return Checkpoint(asdict(self.config), policy, self.policy.observation_size, self.policy.action_size, trainer, self._origin)
+
+    def _shared_state(self) -> Dict[str, Any]:
         counters = {"iteration": self.iteration, "global_step": self.global_step, "evaluation_due": self._evaluation_due}
-        policy, trainer = self.policy, {**counters, **self._resumable.state()}
-        return Checkpoint(asdict(self.config), policy.state_dict(), policy.observation_size, policy.action_size, trainer, self._origin)
+        return {**counters, **self._resumable.shared_state()}
 
     def load_state(self, state: Dict[str, Any]) -> None:
-        """Take up all of ``Checkpoint.trainer``: with as many processes and environments, training goes on as if it had never stopped."""
+        """Take up all of ``Checkpoint.trainer``: with as many processes and environments, training goes on as if it had never stopped.
+
+        Other processes than the first find what they had for themselves in the run's folder. All call it together.
+        """
         self.iteration, self.global_step = state["iteration"], state["global_step"]
         self._evaluation_due = state.get("evaluation_due", False)
-        for line in self._resumable.take_up(state):
+        for line in self._resumable.take_up(state, load_own(self.run_dir, state, self._world.rank, self._world.size)):
             self._tell(line)
 
     def save(self) -> None:
-        """Write a checkpoint to the run's folder. All processes call it together; the first writes, and raises CheckpointError.
+        """Write a checkpoint to the run's folder: the first process all that is shared, each its own. Nobody waits for another.
 
-        Raises TrainingError, and leaves the last checkpoint as it is, where the weights are not finite.
+        Raises CheckpointError in the process that cannot write; TrainingError in all, and leaves the last checkpoint as it is, where the
+        weights are not finite.
         """
         if not (all_finite(self.policy) and self.style.is_finite()):
             raise TrainingError(f"the weights are not finite after iteration {self.iteration} and are not saved")
-        checkpoint = self.checkpoint()
         if self._world.is_main:
-            save_in_run(self.run_dir, checkpoint, self.iteration, self._options.keep_checkpoints)
+            save_in_run(self.run_dir, self.checkpoint(), self.iteration, self._options.keep_checkpoints)
+        else:
+            save_own(self.run_dir, self._resumable.own_state(), self._moment(), self._world.rank)
+
+    def _moment(self) -> Dict[str, int]:
+        return moment(self.iteration, self._world.size, self.policy)
 
     def try_to_save(self) -> None:
         """Save; where that fails, say so and train on: the disk may have room again at the next checkpoint."""
         try:
             self.save()
         except (CheckpointError, TrainingError) as error:
-            self._tell(f"{error}; training goes on, the last whole checkpoint stays")
+            line = f"{error}; training goes on, the last whole checkpoint stays"
+            if self._world.is_main:
+                self.reporter.message(line)
+            elif isinstance(error, CheckpointError):
+                logger.warning(line)
 
 
 def due(iteration: int, interval: int) -> bool:
