@@ -1,0 +1,282 @@
+"""Two processes train as one, and one of them is told to stop, dies or hangs: what they had learned is saved, and nobody is asked."""
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+import torch
+from synthetic_motion import swaying_clip
+from test_distributed import HORIZON, TOTAL_ENVS, Silent, free_port, make_config
+
+from puffer_phc import build
+from puffer_phc.command_line import TERMINATED
+from puffer_phc.commands import stopping as signals
+from puffer_phc.errors import LostProcessError
+from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
+from puffer_phc.learn.distributed import World
+from puffer_phc.learn.run_folder import load_newest, load_own, save_own
+from puffer_phc.learn.trainer import Trainer
+from puffer_phc.motion.file import save_motion_file
+
+pytest.importorskip("mujoco", reason="the training processes need the MuJoCo backend")
+
+GOOD = 3
+"""Iterations that all processes finish; in the next one something happens to one of them."""
+
+
+def make_trainer(world: World, folder: Path, num_iterations: int, run: str = "run", **options: Any) -> Trainer:
+    """A run with two gradient steps an iteration, and no checkpoints but the first and the last one."""
+    steps = TOTAL_ENVS * HORIZON
+    quiet = {"eval_interval": 0, "checkpoint_interval": 0, "total_timesteps": num_iterations * steps, **options}
+    config = make_config(world, folder, **quiet)
+    config = replace(config, train=replace(config.train, minibatch_size=config.train.batch_size // 2))
+    motions = build.load_motions(config, torch.device("cpu"), world)
+    env = build.make_environment(config, motions, world)
+    policy = build.make_policy(config, env.env.observation_size, env.env.action_size, torch.device("cpu"))
+    return Trainer(config, env, policy, folder / run, Silent(), None, world)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([value.double().flatten() for value in trainer.policy.state_dict().values()])
+
+
+def in_second_step(trainer: Trainer, act: Callable[[], object]) -> None:
+    """Let ``act`` happen before the second gradient step after the good iterations: the first one has changed the weights."""
+    compute, steps = trainer.updater.losses, []
+
+    def losses(*arguments: Any) -> Any:
+        steps.append(trainer.iteration)
+        if steps.count(GOOD) == 2:
+            act()
+        return compute(*arguments)
+
+    trainer.updater.losses = losses
+
+
+def after_each(trainer: Trainer, act: Callable[[int], object]) -> None:
+    """Let ``act`` happen after the last exchange of each iteration, given its number from 1."""
+    judge = trainer.recovery.judge
+
+    def judged(wrong: Optional[str], iteration: int) -> Optional[str]:
+        act(iteration)
+        return judge(wrong, iteration)
+
+    trainer.recovery.judge = judged
+
+
+def resumed(world: World, folder: Path, num_iterations: int, run: str = "run") -> Trainer:
+    trainer = make_trainer(world, folder, num_iterations, run)
+    path, checkpoint = load_newest(folder / run)
+    load_policy(trainer.policy, checkpoint, path)
+    trainer.load_state(checkpoint.trainer or {})
+    return trainer
+
+
+def joined(rank: int, port: int) -> World:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    return World.from_environment("cpu")
+
+
+def terminated_worker(rank: int, port: int, folder: Path) -> None:
+    """SIGTERM comes to both, to the first before the sums of an iteration and to the second after them; then both go on."""
+    world = joined(rank, port)
+    whole = make_trainer(world, folder, 7, "whole")
+    whole.fit()
+    first = make_trainer(world, folder, 1000)
+    if rank == 0:
+        in_second_step(first, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    else:
+        after_each(first, lambda iteration: iteration == GOOD + 1 and os.kill(os.getpid(), signal.SIGTERM))
+    with signals.stopping(first) as came:
+        is_done = first.fit()
+    world.gather("both have written")
+    second = resumed(world, folder, 7)
+    second.fit()
+    equal = torch.equal(weights(second), weights(whole)) and torch.equal(second.env.env.times, whole.env.env.times)
+    found = {"came": came, "is_done": is_done, "stopped": first.iteration, "end": second.iteration, "equal": equal}
+    torch.save({**found, "messages": second.reporter.messages}, folder / f"rank{rank}.pt")
+    world.close()
+
+
+def killed_worker(rank: int, port: int, folder: Path, victim: int) -> None:
+    """One is killed between the two gradient steps of an iteration; the other says what it has and how it ended."""
+    found: Dict[str, Any] = {}
+    with pytest.raises(LostProcessError) as error, joined(rank, port) as world:
+        trainer = make_trainer(world, folder, 1000)
+        after_each(trainer, lambda iteration: found.update({str(iteration): weights(trainer)}))
+        if rank == victim:
+            in_second_step(trainer, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            trainer.fit()
+        finally:
+            found.update(live=weights(trainer), iteration=trainer.iteration)
+    torch.save({**found, "error": str(error.value)}, folder / f"rank{rank}.pt")
+
+
+def stuck_worker(rank: int, port: int, folder: Path) -> None:
+    """The second process stands still in the middle of an iteration, so that the first waits in a sum that never ends."""
+    signals.PATIENCE_SECONDS = 1.0
+    trainer = make_trainer(joined(rank, port), folder, 1000)
+    if rank == 1:
+        in_second_step(trainer, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    with signals.stopping(trainer):
+        trainer.fit()
+
+
+def silent_worker(rank: int, port: int, folder: Path) -> None:
+    """Both save while nothing of torch.distributed may be called, the second one without the first."""
+    world = joined(rank, port)
+    trainer = make_trainer(world, folder, GOOD)
+    trainer.fit()
+    for path in (folder / "run").glob("*.pt") if rank == 0 else ():
+        path.unlink()
+    world.gather("nothing is there")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in vars(torch.distributed).items():
+            if callable(value) and not isinstance(value, type) and name[0] != "_":
+                patch.setattr(torch.distributed, name, refuse)
+        with pytest.raises(LostProcessError):
+            world.sum_(torch.ones(1))
+        trainer.save()
+        trainer._keep()
+    torch.save({}, folder / f"rank{rank}.pt")
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise RuntimeError("somebody was asked")
+
+
+def begin(worker: Callable[..., None], *arguments: Any) -> List[Any]:
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    processes = [context.Process(target=worker, args=(rank, port, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def end(processes: List[Any], seconds: float = 120.0) -> List[int]:
+    """Exit codes. Nobody is left."""
+    last = time.monotonic() + seconds
+    try:
+        for process in processes:
+            process.join(max(last - time.monotonic(), 0.0))
+        return [process.exitcode for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40), swaying_clip(60, seed=1)])
+    return tmp_path
+
+
+def test_two_processes_told_to_stop_end_together_and_go_on_bit_for_bit(folder: Path) -> None:
+    assert end(begin(terminated_worker, folder)) == [0, 0]
+    first, second = (torch.load(folder / f"rank{rank}.pt") for rank in range(2))
+    for found in (first, second):
+        assert found["came"] == [signal.SIGTERM] and not found["is_done"]
+        assert found["stopped"] == GOOD + 1 and found["end"] == 6
+        assert found["equal"] and found["messages"] == []
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_leaves_the_last_whole_iteration_to_the_other(folder: Path, victim: int) -> None:
+    processes = begin(killed_worker, folder, victim)
+    processes[victim].join(120)
+    killed = time.monotonic()
+    codes = end(processes)
+    assert time.monotonic() - killed < 20
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 0
+    found = torch.load(folder / f"rank{1 - victim}.pt")
+    assert found["iteration"] == GOOD and "says itself why" in found["error"]
+    newest, checkpoint = load_newest(folder / "run")
+    assert newest.name == "latest.pt" and (checkpoint.trainer or {})["iteration"] == GOOD
+    saved = torch.cat([value.double().flatten() for value in checkpoint.policy.values()])
+    assert torch.equal(saved, found[str(GOOD)])
+    assert not torch.equal(saved, found["live"]), "one of two steps was made after that"
+    alone = resumed(World(), folder, GOOD + 3)
+    assert any("all rows begin new episodes" in line for line in alone.reporter.messages)
+    assert alone.fit() and alone.iteration >= GOOD + 2
+
+
+def test_a_process_that_waits_in_vain_saves_and_ends_soon_after_it_was_told_to(folder: Path) -> None:
+    processes = begin(stuck_worker, folder)
+    try:
+        state = Path(f"/proc/{processes[1].pid}/stat")
+        if not state.exists():
+            pytest.skip("this system doesn't say whether a process stands still")
+        while state.read_text().split(")")[1].split()[0] != "T":
+            assert processes[0].is_alive()
+            time.sleep(0.05)
+        processes[0].terminate()
+        told = time.monotonic()
+        processes[0].join(30)
+        assert processes[0].exitcode == TERMINATED and time.monotonic() - told < 10
+    finally:
+        end(processes, 0.0)
+    assert (load_newest(folder / "run")[1].trainer or {})["iteration"] == GOOD
+    assert resumed(World(), folder, GOOD + 3).fit()
+
+
+def test_saving_asks_nobody(folder: Path) -> None:
+    assert end(begin(silent_worker, folder)) == [0, 0]
+    names = sorted(path.name for path in (folder / "run").iterdir())
+    assert names == ["latest.pt", "model_00000002.pt", "own_00000002_rank1of2.pt"]
+
+
+def test_states_of_different_moments_never_meet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    of = {"iteration": 5, "num_processes": 3, "weights": 17}
+    state = {"ranks": [{"env": {}, "of": 0}], "moment": of}
+    for rank in (1, 2):
+        save_own(tmp_path, {"of": rank}, of, rank)
+    assert [load_own(tmp_path, state, rank, 3) for rank in range(3)] == [{"env": {}, "of": 0}, {"of": 1}, {"of": 2}]
+    assert [load_own(tmp_path, state, rank, 2) for rank in range(2)] == [None, None]
+    assert load_own(tmp_path, {**state, "moment": {**of, "weights": 18}}, 1, 3) is None
+    assert load_own(tmp_path, {**state, "moment": {**of, "iteration": 6}}, 1, 3) is None
+    assert load_own(tmp_path, {"ranks": [{"sampler": {}}]}, 0, 1) is None
+    path = tmp_path / "own_00000005_rank1of3.pt"
+    path.write_bytes(path.read_bytes()[:-50])
+    assert load_own(tmp_path, state, 1, 3) is None and "damaged" in caplog.text
+
+
+def test_a_run_of_two_without_a_part_begins_new_episodes_in_both(folder: Path) -> None:
+    assert end(begin(partless_worker, folder)) == [0, 0]
+    for rank in range(2):
+        found = torch.load(folder / f"rank{rank}.pt")
+        assert found["steps"] == 0 and len(found["messages"]) == (1 if rank == 0 else 0)
+
+
+def partless_worker(rank: int, port: int, folder: Path) -> None:
+    """The second process's own file vanishes."""
+    world = joined(rank, port)
+    make_trainer(world, folder, GOOD).fit()
+    world.gather("both have written")
+    if rank == 1:
+        (folder / "run" / "own_00000002_rank1of2.pt").unlink()
+    world.gather("it is gone")
+    second = resumed(world, folder, GOOD + 2)
+    steps = int(second.env.env.steps.sum())
+    second.fit()
+    torch.save({"steps": steps, "messages": second.reporter.messages}, folder / f"rank{rank}.pt")
+    world.close()
+
+
+def test_own_files_go_with_their_checkpoints(tmp_path: Path) -> None:
+    from test_checkpoint import make_checkpoint, make_policy
+
+    from puffer_phc.learn.run_folder import save_in_run
+
+    for iteration in (2, 4, 6):
+        save_own(tmp_path, {}, {"iteration": iteration, "num_processes": 2}, 1)
+        save_in_run(tmp_path, make_checkpoint(make_policy()), iteration, keep=2)
+    own = sorted(path.name for path in tmp_path.glob("own_*"))
+    assert own == ["own_00000004_rank1of2.pt", "own_00000006_rank1of2.pt"]
+    assert load_checkpoint(tmp_path / "model_00000004.pt").observation_size == 20
