@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -280,3 +282,75 @@ def test_own_files_go_with_their_checkpoints(tmp_path: Path) -> None:
     own = sorted(path.name for path in tmp_path.glob("own_*"))
     assert own == ["own_00000004_rank1of2.pt", "own_00000006_rank1of2.pt"]
     assert load_checkpoint(tmp_path / "model_00000004.pt").observation_size == 20
+
+
+def options(folder: Path, *more: str) -> List[str]:
+    """Of a small run without end that saves no checkpoint on the way."""
+    small = {
+        "-m": folder / "motion.npz",
+        "--train.data_dir": folder / "runs",
+        "--env.num_envs": 4,
+        "--train.batch_size": 64,
+        "--policy.layer_sizes": 16,
+        "--policy.hidden_size": 16,
+        "--train.eval_interval": 0,
+        "--train.checkpoint_interval": 0,
+    }
+    return [*(str(word) for option in small.items() for word in option), *more]
+
+
+def wait_for_iterations(runs: Path, process: Any, count: int) -> Path:
+    """The folder of a run that has logged so many iterations."""
+    for _ in range(2400):
+        logs = list(runs.glob("*/metrics.jsonl"))
+        if logs and len(logs[0].read_bytes().splitlines()) >= count:
+            return logs[0].parent
+        assert process.poll() is None
+        time.sleep(0.1)
+    raise AssertionError("no iterations within four minutes")
+
+
+def process_of(launcher: int, rank: int) -> int:
+    """The process that a launcher has started as this rank."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text(encoding="utf-8").split():
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return int(child)
+    raise AssertionError(f"no rank {rank}")
+
+
+def run_and_kill(folder: Path, victim: int, *more: str) -> None:
+    """Under torchrun the run ends within a minute, says why, and has what was learned; one process goes on from it."""
+    script = Path(__file__).parents[1] / "scripts" / "train.py"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
+    command = [*launcher, *options(folder, *more)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    try:
+        run_dir = wait_for_iterations(folder / "runs", run, 5)
+        os.kill(process_of(run.pid, victim), signal.SIGKILL)
+        killed = time.monotonic()
+        _, errors = run.communicate(timeout=60)
+        assert time.monotonic() - killed < 60
+    finally:
+        run.kill()
+    assert run.returncode != 0
+    assert "SIGKILL" in errors and "has what was learned until iteration" in errors
+    state = load_newest(run_dir)[1].trainer or {}
+    assert state["iteration"] >= 4
+    resume = ["--resume", str(run_dir), "--train.total_timesteps", str(state["global_step"] + 128)]
+    done = subprocess.run([sys.executable, str(script), *resume], capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (load_newest(run_dir)[1].trainer or {})["iteration"] > state["iteration"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_a_run_within_a_minute_and_leaves_its_last_iteration(folder: Path, victim: int) -> None:
+    run_and_kill(folder, victim, "--train.device", "cpu", "--env.backend", "mujoco_cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_on_a_gpu_leaves_its_last_iteration_to_one_that_waits_for_it(folder: Path, victim: int) -> None:
+    run_and_kill(folder, victim, "--train.device", "cuda", "--env.backend", "mujoco_warp")
