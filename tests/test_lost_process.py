@@ -198,7 +198,7 @@ def test_a_killed_process_leaves_the_last_whole_iteration_to_the_other(folder: P
     assert time.monotonic() - killed < 20
     assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 0
     found = torch.load(folder / f"rank{1 - victim}.pt")
-    assert found["iteration"] == GOOD and "says itself why" in found["error"]
+    assert found["iteration"] == GOOD and "another process of this run is gone" in found["error"]
     newest, checkpoint = load_newest(folder / "run")
     assert newest.name == "latest.pt" and (checkpoint.trainer or {})["iteration"] == GOOD
     saved = torch.cat([value.double().flatten() for value in checkpoint.policy.values()])
@@ -330,7 +330,9 @@ def run_and_kill(folder: Path, victim: int, *more: str) -> None:
         os.kill(process_of(run.pid, victim), signal.SIGKILL)
         killed = time.monotonic()
         _, errors = run.communicate(timeout=60)
-        assert time.monotonic() - killed < 60
+        seconds = time.monotonic() - killed
+        print(f"ended {seconds:.1f} s after the kill")
+        assert seconds < 60
     finally:
         run.kill()
     assert run.returncode != 0

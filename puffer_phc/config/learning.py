@@ -160,9 +160,9 @@ class TrainConfig:
     divergence_patience: int = 3
     """Bad iterations in a row after which that happens."""
     keep_checkpoints: int = 3
-    """Checkpoints kept in a run's folder, the newest of which is latest.pt too."""
+    """Checkpoints kept in a run's folder, each with what every process has for itself; the newest is latest.pt too."""
     data_dir: str = "experiments"
-    """Folder that holds one folder per run."""
+    """Folder that holds one folder per run; several machines need one that all of them see."""
     watch: bool = False
     """Serve a page about the run while it goes on: learning curves, clips, the policy moving on the clip that fails most."""
     watch_host: str = "127.0.0.1"

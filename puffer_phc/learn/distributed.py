@@ -129,4 +129,6 @@ def _exchange() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LostProcessError(f"another process of this run is gone or out of reach, and says itself why ({reason})") from error
+        raise LostProcessError(
+            f"another process of this run is gone or out of reach; its own last words, or torchrun's about it, say why ({reason})"
+        ) from error

@@ -76,7 +76,7 @@ class Rescue:
         if checkpoint_path(self._run_dir, kept.iteration).exists() or not (_is_finite(policy) and _is_finite(trainer["style"])):
             return
         path = save_in_run(self._run_dir, self._checkpoint(policy, trainer), kept.iteration, self._keep)
-        logger.warning("'%s' has what was learned until iteration %d", path, kept.iteration)
+        logger.warning("'%s' has what was learned until iteration %d; go on with --resume '%s'", path, kept.iteration, self._run_dir)
 
     def _mark(self) -> Optional[torch.cuda.Event]:
         if self._stream is None:
