@@ -4,11 +4,12 @@ On the CPU ``tests/test_trainer.py`` holds the same without the flag.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from puffer_phc.learn.determinism import be_deterministic
 from puffer_phc.resources import child_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-BATCH = 131072
+NUM_ENVS, BATCH = 512, 8192
 
 
 @pytest.fixture
@@ -63,9 +64,31 @@ def test_the_warp_backend_follows_the_switch(deterministic: None) -> None:
     simulator.close()
 
 
+def test_what_the_warp_backend_sorts_fits_for_thousands_of_environments(deterministic: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine refuses to sum more records at once than a 32-bit number counts."""
+    warp = pytest.importorskip("warp")
+    from puffer_phc.humanoid.mjcf import PhysicsOptions
+    from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
+
+    num_envs, records, launch = 2, {}, warp.launch
+
+    def spy(kernel: Any, dim: Any, *arguments: Any, **named: Any) -> None:
+        launch(kernel, dim, *arguments, **named)
+        room = kernel.module.options.get("deterministic_max_records") or 1
+        records[kernel.key] = max(
+            records.get(kernel.key, 0), math.prod(dim if isinstance(dim, (tuple, list)) else (dim,)) * room / num_envs
+        )
+
+    monkeypatch.setattr(warp, "launch", spy)
+    MujocoWarpSimulator(num_envs, PhysicsOptions(), torch.device("cpu")).close()
+    assert len(records) > 50
+    assert max(records.values()) * 16384 < 2**31
+
+
 def train(folder: Path, iterations: int, *words: str) -> Path:
-    """A training with the GPU's defaults in a process of its own; returns its folder."""
+    """A training with the GPU's defaults but for the sizes in a process of its own; returns its folder."""
     options = ["--train.data_dir", str(folder), "--train.total_timesteps", str(BATCH * (iterations + 1)), "--train.eval_interval", "0"]
+    options += ["--env.num_envs", str(NUM_ENVS), "--train.batch_size", str(BATCH)]
     command = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *options, *words]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False, timeout=1200)
     assert done.returncode == 0, done.stderr
@@ -82,8 +105,8 @@ def speed(run: Path) -> Tuple[float, List[float]]:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device")
 def test_two_runs_on_a_gpu_are_equal_with_the_flag_and_this_is_the_price(tmp_path: Path) -> None:
-    runs = [train(tmp_path / name, 30, "--train.deterministic") for name in ("first", "second")]
-    plain = train(tmp_path / "plain", 30)
+    runs = [train(tmp_path / name, 10, "--train.deterministic") for name in ("first", "second")]
+    plain = train(tmp_path / "plain", 10)
     fast, slow = speed(plain)[0], speed(runs[0])[0]
     print(f"\nsteps/s {fast:,.0f} without the flag, {slow:,.0f} with it: ratio {slow / fast:.3f}")
     first, second = (load_checkpoint(run / "latest.pt") for run in runs)
@@ -94,8 +117,8 @@ def test_two_runs_on_a_gpu_are_equal_with_the_flag_and_this_is_the_price(tmp_pat
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device")
 def test_a_resumed_run_on_a_gpu_is_equal_with_the_flag(tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole", 20, "--train.deterministic")
-    train(tmp_path / "half", 10, "--train.deterministic")
+    whole = train(tmp_path / "whole", 8, "--train.deterministic")
+    train(tmp_path / "half", 4, "--train.deterministic")
     half = only_run(tmp_path / "half")
-    train(tmp_path / "half", 20, "--resume", str(half))
+    train(tmp_path / "half", 8, "--resume", str(half))
     assert is_equal(load_checkpoint(whole / "latest.pt").policy, load_checkpoint(half / "latest.pt").policy)

@@ -17,6 +17,7 @@ from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.sim import warp_kernels as kernels
 from puffer_phc.sim.pd import pd_gains
 from puffer_phc.sim.simulator import Counters
+from puffer_phc.sim.warp_order import order_sums
 from puffer_phc.state import BodyState, DofState, Pose
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class MujocoWarpSimulator:
         warp.init()
         logger.info("compiling physics kernels for %s: about two minutes the first time, cached afterwards", self.device)
         started = time.perf_counter()
-        with self._build_scope():
+        with self._build_scope(), _said_of_determinism(num_envs):
             self._build_model()
             self._bind_kernels()
             self._warm_up()
@@ -194,7 +195,9 @@ class MujocoWarpSimulator:
         self.model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_NATIVECCD)
         self.warp_model = mujoco_warp.put_model(self.model)
         self.warp_model.opt.warn_overflow = 0
-        self.warp_model.opt.deterministic = torch.are_deterministic_algorithms_enabled()
+        if torch.are_deterministic_algorithms_enabled():
+            order_sums()
+            self.warp_model.opt.deterministic = True
         self.warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
         self._data = mujoco_warp.put_data(
             self.model,
@@ -258,6 +261,17 @@ class MujocoWarpSimulator:
 
     def _launch(self, kernel: Any, arguments: List[Any]) -> None:
         warp.launch(kernel, dim=(self.num_envs, skeleton.NUM_BODIES), inputs=arguments)
+
+
+@contextmanager
+def _said_of_determinism(num_envs: int) -> Iterator[None]:
+    """The engine's deterministic mode takes room for each sum, some megabytes an environment."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not torch.are_deterministic_algorithms_enabled():
+            raise
+        raise BackendError(f"deterministic physics of {num_envs} environments does not fit; use fewer (--env.num_envs): {error}") from error
 
 
 def _existing_device(device: torch.device) -> torch.device:
