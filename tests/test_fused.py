@@ -39,7 +39,7 @@ def test_evaluations_with_more_numbers_of_environments_than_torch_compiles_for(c
     with torch._dynamo.config.patch(recompile_limit=2):
         for num_envs in (2, 3, 4, 5):
             assert torch.equal(figures(num_envs, compiled=True).error_sums, figures(num_envs, compiled=False).error_sums)
-    assert "compiled for too many shapes and goes on uncompiled" in caplog.text
+    assert "goes on uncompiled: it has been compiled for too many shapes" in caplog.text
 
 
 def test_evaluating_again_compiles_nothing_again(caplog):
@@ -83,5 +83,17 @@ def test_other_errors_come_through():
     def broken(x):
         return x @ torch.ones(3, 5)
 
-    with pytest.raises(RuntimeError, match="dim"):
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
         Fused(broken)(torch.ones(2, 2))
+
+
+def test_a_compiler_that_breaks_down_ends_nothing(monkeypatch, caplog):
+    def give_up(graph, inputs):
+        raise AssertionError("no such layout")
+
+    def twice(x):
+        return 2 * x
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=give_up))
+    assert torch.equal(Fused(twice)(torch.ones(3)), torch.full((3,), 2.0))
+    assert "twice goes on uncompiled" in caplog.text and "no such layout" in caplog.text

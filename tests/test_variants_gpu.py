@@ -58,7 +58,7 @@ def iterate(trainer: Trainer, count: int) -> Dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_iterations_that_are_compiled_and_recorded_are_sound(tmp_path: Path, variant: str) -> None:
+def test_iterations_that_are_compiled_and_recorded_are_sound(tmp_path: Path, variant: str, caplog: pytest.LogCaptureFixture) -> None:
     trainer = make_trainer(tmp_path, variant, compiled=True)
     figures = iterate(trainer, 4)
     assert all(bool(value.isfinite()) for value in figures.values())
@@ -68,6 +68,7 @@ def test_iterations_that_are_compiled_and_recorded_are_sound(tmp_path: Path, var
     losses = trainer.updater.minibatch_losses(torch.arange(rollout.num_segments, device="cuda"), rollout.rewards, rollout.values)
     assert losses.approx_kl.abs() < 1e-4, "segments give again what the recorded graph of the rollout did"
     assert losses.value < 1e-6
+    assert "goes on uncompiled" not in caplog.text
     trainer.env.close()
 
 
