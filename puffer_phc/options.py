@@ -100,14 +100,15 @@ def absolute(values: Mapping[str, Any], folder: Path) -> Dict[str, Any]:
 
 
 def named_checkpoint(path: Optional[Path], run_dir: Optional[Path]) -> "Tuple[Path, Checkpoint]":
-    """The checkpoint at ``path``, or the one to go on from in a run's folder."""
+    """The checkpoint at ``path``, a file or a folder of runs, or the one to go on from in a run's folder."""
     from puffer_phc.learn.checkpoint import load_checkpoint  # torch is slow to load, and most command lines name none
-    from puffer_phc.learn.run_folder import load_newest
+    from puffer_phc.learn.run_folder import load_newest, newest_run
 
     if run_dir is not None:
         return load_newest(Path.cwd() / run_dir)
     assert path is not None, "one of the two is named"
-    return path, load_checkpoint(Path.cwd() / path)
+    whole = Path.cwd() / path
+    return load_newest(newest_run(whole)) if whole.is_dir() else (path, load_checkpoint(whole))
 
 
 def checkpoint_values(saved: Mapping[str, Mapping[str, Any]], whole: bool = False) -> Dict[str, Any]:

@@ -1,6 +1,7 @@
 """The parser: precedence, names, paths, and one clear line for every mistake."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,20 @@ def test_the_command_line_wins_over_the_checkpoint_and_the_checkpoint_over_the_f
     path = ini(tmp_path, "[env]\nnum_future_frames = 2\naction_mode = residual\n")
     arguments = parse_options(["--config", str(path), "-c", str(saved_checkpoint(tmp_path)), "--env.action_mode", "residual"])
     assert (arguments.env.num_future_frames, arguments.env.action_mode) == (3, "residual")
+
+
+def test_a_folder_stands_for_the_last_checkpoint_in_it(tmp_path):
+    """A run's folder, or one of runs: the run that was at it last, whatever its name."""
+    config = dataclasses.asdict(Config())
+    for name, age in (("b", 100), ("a", 50), ("c", 200)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        path = tmp_path / "runs" / name / "latest.pt"
+        save_checkpoint(path, Checkpoint(config, {"weight": torch.zeros(1)}, 10, 5, None))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    for folder, run in (("runs", "a"), ("runs/c", "c")):
+        assert parse_options(["-c", str(tmp_path / folder)]).checkpoint_path == tmp_path / "runs" / run / "latest.pt"
+    with pytest.raises(CheckpointError, match="neither a checkpoint"):
+        parse_options(["-c", str(tmp_path)])
 
 
 def test_a_missing_checkpoint(tmp_path):

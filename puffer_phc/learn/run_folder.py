@@ -114,6 +114,19 @@ def load_newest(run_dir: Path) -> Tuple[Path, Checkpoint]:
     raise first_error or CheckpointError(f"run folder '{run_dir}' has no checkpoint")
 
 
+def newest_run(folder: Path) -> Path:
+    """``folder`` itself where it is a run's, else of the runs in it the one whose ``latest.pt`` is the youngest.
+
+    Raises ``CheckpointError`` where there is none.
+    """
+    if is_there(folder / LATEST):
+        return folder
+    runs = [path.parent for path in folder.glob(f"*/{LATEST}")]
+    if not runs:
+        raise CheckpointError(f"'{folder}' holds neither a checkpoint ({LATEST}) nor runs with one")
+    return max(runs, key=lambda run: (run / LATEST).stat().st_mtime_ns)
+
+
 def _same_file(path: Path, other: Path) -> None:
     """Make ``other`` a second name of ``path``, or a copy where the file system has no second names."""
     other.unlink()
