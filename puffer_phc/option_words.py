@@ -40,10 +40,10 @@ class Arguments(Config):
     mode: Literal["train", "eval", "play", "sweep"] = "train"
     """What to do."""
     checkpoint_path: Optional[Path] = None
-    """Policy to start from (short: -c): eval and play show it, train goes on from its weights. A file, a run's folder (its last checkpoint),
-    or a folder of runs (the last one's). It brings along base.policy_name, [policy], [rnn] and what of [env] changes what a policy sees or
-    does (physics, drives, actions, observations); not the motions, the rewards, env.use_amp_obs, env.use_add_obs and their discriminator,
-    nor the options and the state of training: --resume does."""
+    """Policy to start from (short: -c): eval and play show it, train goes on from its weights. A file, a run's folder (its last
+    checkpoint) or a folder of runs (the last run's). It brings along base.policy_name, [policy], [rnn] and what of [env] changes what a
+    policy sees or does (physics, drives, actions, observations); not the motions, the rewards, env.use_amp_obs, env.use_add_obs and their
+    discriminator, nor the options and the state of training: --resume does."""
     resume: Optional[Path] = None
     """Folder of a run to go on with, from its last checkpoint and with its options, in the same folder."""
     config: Optional[Path] = None
