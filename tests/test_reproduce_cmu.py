@@ -215,7 +215,8 @@ def test_the_shipped_policy_is_the_published_one():
     entries = read_manifest(MANIFEST)
     for role in (TRAIN, HELD_OUT):
         assert results["evaluation"][role]["clips"] == sum(entry.role == role for entry in entries)
-    said = dotted(parse_options(shlex.split(results["training"]["commands"][-1].partition("scripts/train.py")[2])))
+    words = shlex.split(results["training"]["commands"][-1].partition("scripts/train.py")[2])
+    said = dotted(parse_options([*words[: words.index("-c")], *words[words.index("-c") + 2 :]] if "-c" in words else words).sections())
     trained = load_checkpoint(checkpoint).config
     for name, value in said.items():
         section, _, key = name.partition(".")

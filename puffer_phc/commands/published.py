@@ -33,10 +33,11 @@ def read_results(path: Path) -> Results:
         raise ConfigError(f"published figures '{path}' can't be read: {error}") from error
 
 
-def publish_section(path: Path, section: str, own: Results) -> None:
-    """Note ``own`` figures as published, with date and commit."""
+def publish_figures(path: Path, **sections: Results) -> None:
+    """Note what each section has as published, with date and commit."""
     stamp = {"date": date.today().isoformat(), "commit": origin().get("commit", "")}
-    write_whole(path, json.dumps({**read_results(path), section: {**stamp, **own}}, indent=2, ensure_ascii=False) + "\n")
+    stamped = {name: {**stamp, **own} for name, own in sections.items()}
+    write_whole(path, json.dumps({**read_results(path), **stamped}, indent=2, ensure_ascii=False) + "\n")
     say(f"noted in {path}")
 
 

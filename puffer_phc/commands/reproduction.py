@@ -19,7 +19,7 @@ from puffer_phc.commands.published import (
     Results,
     conversion_figures,
     evaluation_figures,
-    publish_section,
+    publish_figures,
     read_results,
     show_conversion,
     show_evaluation,
@@ -111,7 +111,7 @@ def prepare(
     own = conversion_figures(converted.clips, measured)
     show_conversion(own, read_results(results).get("conversion", {}))
     if publish:
-        publish_section(results, "conversion", own)
+        publish_figures(results, conversion=own)
     return 0
 
 
@@ -148,9 +148,7 @@ def evaluate(
         say(f"'{checkpoint}' is not the policy of the published figures")
     show_evaluation(own, published)
     if publish:
-        publish_section(results, "evaluation", own)
-    if publish and trained_by:
-        publish_section(results, "training", {"commands": trained_by})
+        publish_figures(results, evaluation=own, **({"training": {"commands": trained_by}} if trained_by else {}))
     return 0
 
 
