@@ -146,7 +146,7 @@ def silent_worker(rank: int, port: int, folder: Path) -> None:
         with pytest.raises(LostProcessError):
             world.sum_(torch.ones(1))
         trainer.save()
-        trainer._keep()
+        trainer._saver.keep(trainer._counters())
     torch.save({}, folder / f"rank{rank}.pt")
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
@@ -16,16 +15,15 @@ from puffer_phc.evaluate.evaluation import Policy
 from puffer_phc.learn.ahead import Ahead, InTurn
 from puffer_phc.learn.checkpoint import Checkpoint
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.optimizer import all_finite, all_tensors
-from puffer_phc.learn.origin import origin
+from puffer_phc.learn.optimizer import all_tensors
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.ppo import gae
 from puffer_phc.learn.recovery import Recovery, fault
-from puffer_phc.learn.rescue import Rescue
 from puffer_phc.learn.resume import ANEW, Resumable
 from puffer_phc.learn.rollout import Collector, Deterministic, Rollout
-from puffer_phc.learn.run_folder import load_own, moment, save_in_run, save_own
+from puffer_phc.learn.run_folder import load_own
 from puffer_phc.learn.running_norm import moments
+from puffer_phc.learn.saving import Saver
 from puffer_phc.learn.seen import make_seen
 from puffer_phc.learn.stopping import StoppedError, StopRequest
 from puffer_phc.learn.style import make_style
@@ -74,8 +72,8 @@ class Trainer:
         self.recovery = Recovery(learners, options.divergence_patience, options.divergence == "rollback")
         self._resumable = Resumable(self.updater, self.style, self.recovery, env, self.collector, random, world, options.shard_clips)
         self._stop = StopRequest(world)
-        self._origin = origin()
-        self.rescue = Rescue(run_dir, self._checkpoint, world.rank, options.keep_checkpoints, device)
+        self._saver = Saver(config, policy, self._resumable, world, run_dir)
+        self.rescue = self._saver.rescue
         self.iteration, self.global_step, self._evaluation_due = 0, 0, False
         self._is_alone = False
         """Whether the iteration under way leaves the next one's rollout to be collected in its turn, whatever ``train.overlap`` says."""
@@ -109,26 +107,20 @@ class Trainer:
         done = self.iteration > 0 and self.global_step >= total
         stopped = self._evaluation_due and not self._run_evaluation()
         while not (done or stopped):
-            self._keep()
+            self._saver.keep(self._counters())
             self.iterate()
             done, stopped = self.global_step >= total, self._stop.is_agreed
             self._evaluation_due = due(self.iteration, eval_interval) or (eval_interval > 0 and done)
             if due(self.iteration, self._options.motion_resample_interval) and not self.env.motions.residents.is_whole:
                 self.change_residents()
             if self._evaluation_due and not stopped:
-                self._keep()
+                self._saver.keep(self._counters())
                 stopped = not self._run_evaluation() or self._stop.is_agreed
             if due(self.iteration, chosen(self._options.checkpoint_interval)) and self.recovery.bad_iterations == 0:
                 self.recovery.keep(self.iteration)
                 self.try_to_save()
         self._learn_what_is_pending()
         return done
-
-    def _keep(self) -> None:
-        """Several processes remember the state between iterations, if it is good, for ``rescue``."""
-        if self._world.size > 1 and self.recovery.bad_iterations == 0:
-            state = {**self._shared_state(), "ranks": [{"sampler": self.env.sampler.state_dict()}]}
-            self.rescue.keep(self.iteration, self.policy.state_dict(), state)
 
     def stop(self) -> None:
         """End ``fit`` after the iteration under way. Safe to call from a signal handler."""
@@ -263,18 +255,8 @@ class Trainer:
         if self._world.is_main:
             self.reporter.message(line)
 
-    def checkpoint(self) -> Checkpoint:
-        """Everything that this process needs to go on, and anybody to use the policy elsewhere."""
-        return self._checkpoint(
-            self.policy.state_dict(), {**self._shared_state(), "moment": self._moment(), "ranks": [self._resumable.own_state()]}
-        )
-
-    def _checkpoint(self, policy: Dict[str, Tensor], trainer: Dict[str, Any]) -> Checkpoint:
-        return Checkpoint(asdict(self.config), policy, self.policy.observation_size, self.policy.action_size, trainer, self._origin)
-
-    def _shared_state(self) -> Dict[str, Any]:
-        counters = {"iteration": self.iteration, "global_step": self.global_step, "evaluation_due": self._evaluation_due}
-        return {**counters, **self._resumable.shared_state()}
+    def _counters(self) -> Dict[str, Any]:
+        return {"iteration": self.iteration, "global_step": self.global_step, "evaluation_due": self._evaluation_due}
 
     def load_state(self, state: Dict[str, Any]) -> None:
         """Take up all of ``Checkpoint.trainer``: with as many processes and environments, training goes on as if it had never stopped.
@@ -286,21 +268,13 @@ class Trainer:
         for line in self._resumable.take_up(state, load_own(self.run_dir, state, self._world.rank, self._world.size)):
             self._tell(line)
 
+    def checkpoint(self) -> Checkpoint:
+        """Everything that this process needs to go on, and anybody to use the policy elsewhere."""
+        return self._saver.checkpoint(self._counters())
+
     def save(self) -> None:
-        """Write a checkpoint to the run's folder: the first process all that is shared, each its own. Nobody waits for another.
-
-        Raises CheckpointError in the process that cannot write; TrainingError in all, and leaves the last checkpoint as it is, where the
-        weights are not finite.
-        """
-        if not (all_finite(self.policy) and self.style.is_finite()):
-            raise TrainingError(f"the weights are not finite after iteration {self.iteration} and are not saved")
-        if self._world.is_main:
-            save_in_run(self.run_dir, self.checkpoint(), self.iteration, self._options.keep_checkpoints)
-        else:
-            save_own(self.run_dir, self._resumable.own_state(), self._moment(), self._world.rank)
-
-    def _moment(self) -> Dict[str, int]:
-        return moment(self.iteration, self._world.size, self.policy)
+        """Write a checkpoint to the run's folder. Raises what ``Saver.save`` does."""
+        self._saver.save(self._counters())
 
     def try_to_save(self) -> None:
         """Save; where that fails, say so and train on: the disk may have room again at the next checkpoint."""
