@@ -1,5 +1,6 @@
 """Two processes train as one, and one of them is told to stop, dies or hangs: what they had learned is saved, and nobody is asked."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -18,10 +19,10 @@ from test_distributed import HORIZON, TOTAL_ENVS, Silent, free_port, make_config
 from puffer_phc import build
 from puffer_phc.command_line import TERMINATED
 from puffer_phc.commands import stopping as signals
-from puffer_phc.errors import LostProcessError
+from puffer_phc.errors import CheckpointError, LostProcessError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
-from puffer_phc.learn.run_folder import load_newest, load_own, save_own
+from puffer_phc.learn.run_folder import load_newest, load_own, save_in_run, save_own
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.motion.file import save_motion_file
 
@@ -274,8 +275,6 @@ def partless_worker(rank: int, port: int, folder: Path) -> None:
 def test_own_files_go_with_their_checkpoints(tmp_path: Path) -> None:
     from test_checkpoint import make_checkpoint, make_policy
 
-    from puffer_phc.learn.run_folder import save_in_run
-
     for iteration in (2, 4, 6):
         save_own(tmp_path, {}, {"iteration": iteration, "num_processes": 2}, 1)
         save_in_run(tmp_path, make_checkpoint(make_policy()), iteration, keep=2)
@@ -320,6 +319,22 @@ def process_of(launcher: int, rank: int) -> int:
 
 def run_and_kill(folder: Path, victim: int, *more: str) -> None:
     """Under torchrun the run ends within a minute, says why, and has what was learned; one process goes on from it."""
+def test_own_files_of_checkpoints_that_found_no_room_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_checkpoint import make_checkpoint, make_policy
+    from test_disk import full
+
+    checkpoint = make_checkpoint(make_policy())
+    for iteration in (2, 4, 6, 8):
+        save_own(tmp_path, {}, {"iteration": iteration, "num_processes": 2}, 1)
+        with monkeypatch.context() as patch:
+            if iteration > 2:
+                patch.setattr("os.fsync", full)
+            with pytest.raises(CheckpointError) if iteration > 2 else contextlib.nullcontext():
+                save_in_run(tmp_path, checkpoint, iteration, keep=2)
+    own = sorted(path.name for path in tmp_path.glob("own_*"))
+    assert own == ["own_00000002_rank1of2.pt", "own_00000008_rank1of2.pt"], "the last whole checkpoint's, and what may yet be completed"
+
+
     script = Path(__file__).parents[1] / "scripts" / "train.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}

@@ -45,21 +45,27 @@ def moment(iteration: int, num_processes: int, policy: nn.Module) -> Dict[str, i
 def save_in_run(run_dir: Path, checkpoint: Checkpoint, iteration: int, keep: int) -> Path:
     """Write ``model_<iteration>.pt`` to a run's folder, make it ``latest.pt`` too, and delete all but the ``keep`` newest.
 
-    Raises ``CheckpointError`` as ``save_checkpoint`` does; the files of earlier iterations then stay as they are.
+    Raises ``CheckpointError`` as ``save_checkpoint`` does; earlier checkpoints then stay as they are.
     """
     path = checkpoint_path(run_dir, iteration)
-    save_checkpoint(path, checkpoint)
-    with write_errors(run_dir / LATEST), whole_file(run_dir / LATEST) as temporary:
-        _same_file(path, temporary)
-    models = sorted(run_dir.glob("model_*.pt"))
-    for old in models[:-keep]:
-        if old != path:
-            _delete(old)
-    oldest = min(path.stem, models[-keep:][0].stem).replace("model", "own")
-    for own in run_dir.glob("own_*.pt"):
-        if own.stem < oldest:
-            _delete(own)
+    try:
+        save_checkpoint(path, checkpoint)
+        with write_errors(run_dir / LATEST), whole_file(run_dir / LATEST) as temporary:
+            _same_file(path, temporary)
+        for old in sorted(run_dir.glob("model_*.pt"))[:-keep]:
+            if old != path:
+                _delete(old)
+    finally:
+        _delete_left_over(run_dir, iteration)
     return path
+
+
+def _delete_left_over(run_dir: Path, iteration: int) -> None:
+    """Other processes' own files from before ``iteration`` whose checkpoint is gone, or found no room while they did."""
+    for own in run_dir.glob("own_*_*.pt"):
+        number = own.name.split("_")[1]
+        if number < f"{iteration:08d}" and not (run_dir / f"model_{number}.pt").exists():
+            _delete(own)
 
 
 def save_own(run_dir: Path, own: Dict[str, Any], of: Dict[str, int], rank: int) -> None:
