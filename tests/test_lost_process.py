@@ -17,7 +17,7 @@ from synthetic_motion import swaying_clip
 from test_distributed import HORIZON, TOTAL_ENVS, Silent, free_port, make_config
 
 from puffer_phc import build
-from puffer_phc.command_line import TERMINATED
+from puffer_phc.command_line import INTERRUPTED, TERMINATED
 from puffer_phc.commands import stopping as signals
 from puffer_phc.errors import CheckpointError, LostProcessError
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
@@ -229,6 +229,42 @@ def test_a_process_that_waits_in_vain_saves_and_ends_soon_after_it_was_told_to(f
     assert resumed(World(), folder, GOOD + 3).fit()
 
 
+WORKER = """
+import signal, time
+from pathlib import Path
+import torch
+from puffer_phc.commands import stopping
+from puffer_phc.learn.rescue import Rescue
+stopping.PATIENCE_SECONDS = 0.5
+signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
+with stopping.ending_the_stuck(Rescue(Path("run"), lambda *_: None, 0, 1, torch.device("cpu"))):
+    print("ready", flush=True)
+    time.sleep(5.0)
+print("nobody ended it", flush=True)
+"""
+LAUNCHER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WORKER!r}])"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere processes have no parents to lose")
+@pytest.mark.parametrize("is_torchrun", [True, False])
+def test_a_process_whose_torchrun_is_killed_stops_as_if_it_were_told_to(is_torchrun: bool) -> None:
+    """What another launcher started may outlive it: that is what nohup is for."""
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
+    environment.update(PYTHONPATH=str(Path(__file__).parents[1]), **({"TORCHELASTIC_RUN_ID": "none"} if is_torchrun else {}))
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, text=True, env=environment)
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == "ready\n"
+    launcher.kill()
+    until_the_worker_is_gone = launcher.stdout.read()
+    launcher.wait()
+    assert until_the_worker_is_gone.splitlines() == (["told"] if is_torchrun else ["nobody ended it"])
+
+
+def test_a_stopped_training_ends_with_the_code_of_its_first_signal() -> None:
+    assert signals.exit_code([signal.SIGINT, signal.SIGTERM]) == INTERRUPTED
+    assert signals.exit_code([signal.SIGTERM]) == signals.exit_code([]) == TERMINATED
+
+
 def test_saving_asks_nobody(folder: Path) -> None:
     assert end(begin(silent_worker, folder)) == [0, 0]
     names = sorted(path.name for path in (folder / "run").iterdir())
@@ -283,6 +319,22 @@ def test_own_files_go_with_their_checkpoints(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "model_00000004.pt").observation_size == 20
 
 
+def test_own_files_of_checkpoints_that_found_no_room_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_checkpoint import make_checkpoint, make_policy
+    from test_disk import full
+
+    checkpoint = make_checkpoint(make_policy())
+    for iteration in (2, 4, 6, 8):
+        save_own(tmp_path, {}, {"iteration": iteration, "num_processes": 2}, 1)
+        with monkeypatch.context() as patch:
+            if iteration > 2:
+                patch.setattr("os.fsync", full)
+            with pytest.raises(CheckpointError) if iteration > 2 else contextlib.nullcontext():
+                save_in_run(tmp_path, checkpoint, iteration, keep=2)
+    own = sorted(path.name for path in tmp_path.glob("own_*"))
+    assert own == ["own_00000002_rank1of2.pt", "own_00000008_rank1of2.pt"], "the last whole checkpoint's, and what may yet be completed"
+
+
 def options(folder: Path, *more: str) -> List[str]:
     """Of a small run without end that saves no checkpoint on the way."""
     small = {
@@ -319,22 +371,6 @@ def process_of(launcher: int, rank: int) -> int:
 
 def run_and_kill(folder: Path, victim: int, *more: str) -> None:
     """Under torchrun the run ends within a minute, says why, and has what was learned; one process goes on from it."""
-def test_own_files_of_checkpoints_that_found_no_room_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_checkpoint import make_checkpoint, make_policy
-    from test_disk import full
-
-    checkpoint = make_checkpoint(make_policy())
-    for iteration in (2, 4, 6, 8):
-        save_own(tmp_path, {}, {"iteration": iteration, "num_processes": 2}, 1)
-        with monkeypatch.context() as patch:
-            if iteration > 2:
-                patch.setattr("os.fsync", full)
-            with pytest.raises(CheckpointError) if iteration > 2 else contextlib.nullcontext():
-                save_in_run(tmp_path, checkpoint, iteration, keep=2)
-    own = sorted(path.name for path in tmp_path.glob("own_*"))
-    assert own == ["own_00000002_rank1of2.pt", "own_00000008_rank1of2.pt"], "the last whole checkpoint's, and what may yet be completed"
-
-
     script = Path(__file__).parents[1] / "scripts" / "train.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}

@@ -1,20 +1,35 @@
 """Ctrl-C and SIGTERM: a training ends after its iteration, and where that never comes, as when another process is lost, all the same."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
 import threading
-from typing import ContextManager, Iterator, List
+from typing import ContextManager, Iterator, List, Optional
 
 from puffer_phc.command_line import INTERRUPTED, TERMINATED
+from puffer_phc.learn.rescue import Rescue
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.resources import num_processes
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 12.0
 """How long one of several processes may take to the end of its iteration. torchrun kills after 30: the rest is for writing."""
 
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""A variable that torchrun sets for the processes that it starts."""
+
+_LOOK_SECONDS = 1.0
+"""How often a process that torchrun has started looks whether torchrun is still there."""
+
 _EXIT_CODES = {int(signal.SIGINT): INTERRUPTED, int(signal.SIGTERM): TERMINATED}
+
+
+def exit_code(came: List[int]) -> int:
+    """Of a training that stopped because of the signals that ``came``; one of several may be without any, where another was told."""
+    return _EXIT_CODES[came[0]] if came else TERMINATED
 
 
 @contextlib.contextmanager
@@ -33,7 +48,7 @@ def stopping(trainer: Trainer) -> Iterator[List[int]]:
         trainer.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    last_resort: ContextManager[None] = contextlib.nullcontext() if is_alone else ending_the_stuck(trainer)
+    last_resort: ContextManager[None] = contextlib.nullcontext() if is_alone else ending_the_stuck(trainer.rescue)
     try:
         with last_resort:
             yield came
@@ -43,8 +58,8 @@ def stopping(trainer: Trainer) -> Iterator[List[int]]:
 
 
 @contextlib.contextmanager
-def ending_the_stuck(trainer: Trainer) -> Iterator[None]:
-    """In it, a process that was told to stop and waits for others in vain saves what it last kept, and ends.
+def ending_the_stuck(rescue: Rescue) -> Iterator[None]:
+    """In it, a process that was told to stop and waits for others in vain saves what ``rescue`` last kept, and ends.
 
     Handlers of signals run in the main thread, between two steps of the interpreter: not while it waits for a sum or a device. A thread
     is told of signals through a socket, without the interpreter.
@@ -52,28 +67,43 @@ def ending_the_stuck(trainer: Trainer) -> Iterator[None]:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    thread = threading.Thread(target=_end_if_stuck, args=(reader, trainer), daemon=True)
+    thread = threading.Thread(target=_end_if_stuck, args=(reader, rescue), daemon=True)
     thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        trainer.rescue.is_over.set()
+        rescue.is_over.set()
         writer.close()
         thread.join()
         reader.close()
 
 
-def _end_if_stuck(signals: socket.socket, trainer: Trainer) -> None:
+def _end_if_stuck(signals: socket.socket, rescue: Rescue) -> None:
     """Wait for a signal to stop, and then for the training to end; where it doesn't, end the process."""
-    code = None
-    while code is None:
-        number = signals.recv(1)
-        if not number:
-            return
-        code = _EXIT_CODES.get(number[0])
-    rescue = trainer.rescue
-    if not rescue.is_over.wait(PATIENCE_SECONDS):
+    code = _code_of_first(signals)
+    if code is not None and not rescue.is_over.wait(PATIENCE_SECONDS):
         rescue.save()
         if not rescue.is_over.is_set():
             os._exit(code)
+
+
+def _code_of_first(signals: socket.socket) -> Optional[int]:
+    """The exit code of the first signal to stop that comes; None where the training ends before.
+
+    A process whose torchrun is killed tells itself to stop: nobody would end it, and it would train on beside the one that resumes its run.
+    """
+    launcher = os.getppid() if _LAUNCHED in os.environ else None
+    signals.settimeout(_LOOK_SECONDS)
+    while True:
+        try:
+            number = signals.recv(1)
+        except socket.timeout:
+            if launcher not in (None, os.getppid()):
+                logger.warning("torchrun is gone: the training stops")
+                os.kill(os.getpid(), signal.SIGTERM)
+            continue
+        if not number:
+            return None
+        if number[0] in _EXIT_CODES:
+            return _EXIT_CODES[number[0]]

@@ -10,10 +10,10 @@ from typing import Any, Dict, List, Optional
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
-from puffer_phc.command_line import INTERRUPTED, TERMINATED, Terminal, again, say
+from puffer_phc.command_line import Terminal, again, say
 from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
 from puffer_phc.commands.session import Session, open_session, session_policy
-from puffer_phc.commands.stopping import stopping
+from puffer_phc.commands.stopping import exit_code, stopping
 from puffer_phc.config import chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.files import check_writable, remove_parts, write_whole
@@ -70,7 +70,7 @@ def run(session: Session, arguments: Parsed) -> int:
         say_how_to_go_on(trainer, run_dir, done)
     if done:
         return 0
-    return TERMINATED if signal.SIGTERM in signals else INTERRUPTED
+    return exit_code(signals)
 
 
 def resumed_state(arguments: Parsed, session: Session) -> Optional[Dict[str, Any]]:
