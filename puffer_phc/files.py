@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever stops their writer, and that never follow a link out of their folder."""
+"""Files that appear whole or not at all, whatever stops their writer, that never follow a link out of their folder, and a folder's lock."""
 
 import contextlib
 import errno
@@ -14,6 +14,9 @@ PART_SUFFIX = ".part"
 """Ending of files under way."""
 
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+"""What systems say of a lock that another process has."""
 
 
 @contextlib.contextmanager
@@ -123,3 +126,46 @@ class LineFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
+
+
+class FolderLock:
+    """Keeps other processes out of a folder for as long as this one lives; nothing is left to clean up after a crash.
+
+    The lock is this process's alone: one that belonged to the open file would be kept, after a kill -9, by a process that is just being
+    started and still has a copy of all that was open. Where the file system knows no locks, nobody is kept out.
+
+    Raises ConfigError: ``complaint`` where another process is there, or that the folder can't be written to.
+    """
+
+    def __init__(self, folder: Path, complaint: str) -> None:
+        try:
+            self._descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | _NO_LINKS, 0o666)
+        except OSError as error:
+            raise ConfigError(f"can't write to '{folder / 'lock'}': {error.strerror or error}") from error
+        try:
+            _lock(self._descriptor)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                self.release()
+                raise ConfigError(complaint) from error
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let others in."""
+        os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        getattr(msvcrt, "locking")(descriptor, getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009 - absent from this system's stubs

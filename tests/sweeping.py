@@ -16,9 +16,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 
+from puffer_phc.files import FolderLock
 from puffer_phc.sweep import runs
 from puffer_phc.sweep.journal import JOURNAL, Journal
-from puffer_phc.sweep.processes import FolderLock, is_running
+from puffer_phc.sweep.processes import is_running
 from puffer_phc.sweep.random_search import RandomSearch
 from puffer_phc.sweep.runs import Rules, Sweep
 from puffer_phc.sweep.space import Numeric, Space
@@ -79,7 +80,7 @@ def begin(folder: Path, num_runs: int) -> int:
         return process
     code = 1
     try:
-        lock = FolderLock(folder)
+        lock = FolderLock(folder, "another sweep is there")
         sweep, _ = make_sweep(folder, rules(num_runs=num_runs, retries=1000), FakeLauncher(pause=0.2), devices=("a", "b"))
         code = 0 if sweep.run() else 1
         lock.release()

@@ -1,11 +1,16 @@
 """Files appear whole or not at all."""
 
+import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from puffer_phc import files
 from puffer_phc.errors import ConfigError
-from puffer_phc.files import check_writable, check_writable_file, make_folder, whole_file
+from puffer_phc.files import FolderLock, check_writable, check_writable_file, make_folder, whole_file
 
 
 def test_the_file_appears_at_the_end_and_replaces_an_older_one(tmp_path):
@@ -60,3 +65,31 @@ def test_where_a_file_can_be_put(tmp_path):
         with pytest.raises(ConfigError, match=reason):
             check_writable_file(path)
     assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
+
+
+def test_a_locked_folder_is_closed_to_other_processes_until_it_is_released(tmp_path):
+    code = "import sys; from pathlib import Path; from puffer_phc.files import FolderLock; FolderLock(Path(sys.argv[1]), 'in use')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def other():
+        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+
+    with FolderLock(tmp_path, "mine"):
+        assert "ConfigError: in use" in other().stderr
+    assert other().returncode == 0
+
+
+def test_where_the_file_system_knows_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files, "_lock", unable)
+    with FolderLock(tmp_path, "mine"):
+        pass
+
+
+def test_a_lock_is_not_made_through_a_link(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"can't write to '.*lock'"):
+        FolderLock(tmp_path, "mine")
+    assert not (tmp_path / "elsewhere").exists()

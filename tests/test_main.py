@@ -345,12 +345,14 @@ def test_sigterm_saves_and_a_resumed_run_goes_on_in_its_folder(here, motion_file
     process = subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     try:
         wait_for_metrics(here / "runs", process)
+        run = next((here / "runs").iterdir())
+        assert main(["--resume", str(run)]) == USER_ERROR
+        assert f"another process trains in '{run}'" in capsys.readouterr().err
         process.terminate()
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == TERMINATED, errors
-    run = next((here / "runs").iterdir())
     steps = load_checkpoint(run / "latest.pt").trainer["global_step"]
     assert main(["--resume", str(run), "--train.total_timesteps", str(steps + 100)]) == 0
     assert f"going on after {steps:,} steps" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
 from puffer_phc.errors import ConfigError
 from puffer_phc.evaluate.figures import GOALS
-from puffer_phc.files import check_writable, is_there, make_folder, whole_file
+from puffer_phc.files import FolderLock, check_writable, is_there, make_folder, whole_file
 from puffer_phc.learn.origin import origin
 from puffer_phc.option_words import SWEPT, Given, option_types, parse_values, read_swept
 from puffer_phc.options import Parsed, absolute, assemble, dotted, ini_file
@@ -26,7 +26,6 @@ from puffer_phc.resolve import choose_device
 from puffer_phc.sweep.carbs import Carbs, CarbsOptions
 from puffer_phc.sweep.imbue import ImbueCarbs
 from puffer_phc.sweep.journal import FAILED, Journal, Run
-from puffer_phc.sweep.processes import FolderLock
 from puffer_phc.sweep.protocol import Search
 from puffer_phc.sweep.random_search import RandomSearch
 from puffer_phc.sweep.results import final_point
@@ -69,7 +68,7 @@ def sweep(arguments: Parsed) -> int:
     folder = Path(arguments.train.data_dir) / options.name
     make_folder(folder)
     with contextlib.ExitStack() as held:
-        held.callback(FolderLock(folder).release)
+        held.enter_context(FolderLock(folder, f"another process works on the sweep in '{folder}'; choose another --sweep.name"))
         launcher = TrainingLauncher(arguments, folder, device)
         described = definition(space, options, launcher.common())
         journal = held.enter_context(contextlib.closing(Journal(folder, described)))

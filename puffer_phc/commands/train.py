@@ -4,9 +4,8 @@ import contextlib
 import dataclasses
 import json
 import secrets
-import signal
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, ContextManager, Dict, List, Optional
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
@@ -16,7 +15,7 @@ from puffer_phc.commands.session import Session, open_session, session_policy
 from puffer_phc.commands.stopping import exit_code, stopping
 from puffer_phc.config import chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
-from puffer_phc.files import check_writable, remove_parts, write_whole
+from puffer_phc.files import FolderLock, check_writable, remove_parts, write_whole
 from puffer_phc.learn.origin import machine, origin
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.learn.run_folder import LATEST
@@ -51,7 +50,7 @@ def run(session: Session, arguments: Parsed) -> int:
     evaluator = build.Evaluator(session.config, motions, session.world, env) if chosen(session.config.train.eval_interval) > 0 else None
     state = resumed_state(arguments, session)
     run_dir = arguments.resume or make_run_dir(session)
-    with contextlib.closing(make_reporter(arguments, session, run_dir, policy, state)) as reporter:
+    with held(run_dir, session), contextlib.closing(make_reporter(arguments, session, run_dir, policy, state)) as reporter:
         evaluate = None
         if evaluator is not None:
             keep = EvaluationKeeper(session.config, motions, run_dir, reporter)
@@ -113,6 +112,13 @@ def make_run_dir(session: Session) -> Path:
         except OSError as error:
             raise ConfigError(f"can't write to '{run_dir}': {error.strerror}") from error
     return run_dir
+
+
+def held(run_dir: Path, session: Session) -> ContextManager[object]:
+    """Two trainings in one folder would mix their files. Raises ConfigError where another process trains there."""
+    if not session.world.is_main:
+        return contextlib.nullcontext()
+    return FolderLock(run_dir, f"another process trains in '{run_dir}'; stop it first, or start a run of your own from it with -c")
 
 
 def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PHCPolicy, state: Optional[Dict[str, Any]]) -> Several:

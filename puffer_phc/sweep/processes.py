@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from puffer_phc.errors import ConfigError
-
 _GRACE_SECONDS = 90.0
 """For a training to end its iteration and save; then it is killed."""
 
@@ -113,34 +111,3 @@ def kill_group(process: int) -> None:
             os.killpg(process, signal.SIGKILL)
         else:
             os.kill(process, signal.SIGTERM)
-
-
-class FolderLock:
-    """Keeps other processes' sweeps out of a folder for as long as this process lives; nothing is left to clean up after a crash.
-
-    The lock is this process's alone: one that belonged to the open file would be kept, after a kill -9, by a training that is just being
-    started and still has a copy of all that was open.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "lock").open("a+b")
-        try:
-            _lock(self._file.fileno())
-        except OSError as error:
-            self._file.close()
-            raise ConfigError(f"another process works on the sweep in '{folder}'; choose another --sweep.name") from error
-
-    def release(self) -> None:
-        """Let others in."""
-        self._file.close()
-
-
-def _lock(descriptor: int) -> None:
-    if os.name == "posix":
-        import fcntl
-
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        import msvcrt
-
-        getattr(msvcrt, "locking")(descriptor, getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009 - absent from this system's stubs
