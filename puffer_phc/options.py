@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Mapping, Optional, Seque
 
 from puffer_phc.config import Config
 from puffer_phc.errors import ConfigError
+from puffer_phc.files import is_there
 from puffer_phc.option_words import Arguments, option_types, parse_values, print_help, read_command_line, read_ini
 from puffer_phc.resources import is_installed, resource_root
 
@@ -108,7 +109,7 @@ def named_checkpoint(path: Optional[Path], run_dir: Optional[Path]) -> "Tuple[Pa
         return load_newest(Path.cwd() / run_dir)
     assert path is not None, "one of the two is named"
     whole = Path.cwd() / path
-    return load_newest(newest_run(whole)) if whole.is_dir() else (path, load_checkpoint(whole))
+    return load_newest(newest_run(whole)) if is_there(whole) and whole.is_dir() else (path, load_checkpoint(whole))
 
 
 def checkpoint_values(saved: Mapping[str, Mapping[str, Any]], whole: bool = False) -> Dict[str, Any]:

@@ -174,6 +174,8 @@ def test_a_folder_stands_for_the_last_checkpoint_in_it(tmp_path):
 def test_a_missing_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=r"nothing\.pt"):
         parse_options(["-c", str(tmp_path / "nothing.pt")])
+    with pytest.raises(CheckpointError, match="does not exist"):
+        parse_options(["-c", "a" * 300])
 
 
 def test_the_help_lists_every_option_with_its_effective_default(tmp_path):

@@ -37,7 +37,7 @@ class Fused:
 
 
 def _is_of_a_compiler(error: Exception) -> bool:
-    """Whether torch's compilers raised the error, before anything of the function ran."""
+    """Whether torch's compilers raised the error, or code that they made: the function is pure, and what failed can run again."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(name.startswith(_COMPILERS) for name in (type(error).__module__, *modules[-1:]))
 
