@@ -229,6 +229,18 @@ def test_a_process_that_waits_in_vain_saves_and_ends_soon_after_it_was_told_to(f
     assert resumed(World(), folder, GOOD + 3).fit()
 
 
+def test_a_process_alone_spends_nothing_on_the_loss_of_another(folder: Path) -> None:
+    trainer, saved = make_trainer(World(), folder, GOOD), []
+
+    def last_words(_: int) -> None:
+        trainer.rescue.save()
+        saved.append(sorted(path.name for path in (folder / "run").iterdir()))
+
+    after_each(trainer, last_words)
+    assert trainer.fit()
+    assert saved and all(names == ["latest.pt", "model_00000000.pt"] for names in saved), "there was nothing kept to be saved"
+
+
 WORKER = """
 import signal, time
 from pathlib import Path

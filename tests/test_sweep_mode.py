@@ -14,7 +14,7 @@ import torch
 from sweeping import lines
 from synthetic_motion import swaying_clip
 
-from puffer_phc.command_line import INTERRUPTED
+from puffer_phc.command_line import INTERRUPTED, USER_ERROR
 from puffer_phc.commands.sweep import NOT_SWEPT, _Listener, definition, make_search, option_kind, read_space, worker_devices
 from puffer_phc.commands.training_launcher import TrainingLauncher
 from puffer_phc.config import Config, SweepConfig
@@ -70,6 +70,22 @@ def test_a_training_gets_exactly_the_options_of_the_sweep(tmp_path):
     expected.update({"train.eval_interval": 4, "train.watch": False})
     given = dotted(trained.sections())
     assert {name: value for name, value in given.items() if not name.startswith("sweep.") and value != expected[name]} == {}
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path, capsys):
+    path, folder = tmp_path / "sweep.ini", tmp_path / "runs" / SweepConfig().name
+    folder.mkdir(parents=True)
+    path.write_text(TINY, encoding="utf-8")
+    save_motion_file(tmp_path / "motion.npz", [swaying_clip(40)])
+    code = "import sys; from pathlib import Path; from puffer_phc.files import FolderLock; lock = FolderLock(Path(sys.argv[1]), '')"
+    code += "; print(flush=True); sys.stdin.read()"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as other:
+        other.stdout.readline()
+        words = ["--mode", "sweep", "--config", str(path), "-m", str(tmp_path / "motion.npz"), "--train.data_dir", str(tmp_path / "runs")]
+        assert main(words) == USER_ERROR
+    assert f"another process works on the sweep in '{folder}'; choose another --sweep.name" in capsys.readouterr().err
 
 
 def test_the_projects_own_file_may_change_while_a_sweep_goes_on(tmp_path):
