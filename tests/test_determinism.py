@@ -85,6 +85,25 @@ def test_what_the_warp_backend_sorts_fits_for_thousands_of_environments(determin
     assert max(records.values()) * 16384 < 2**31
 
 
+def test_an_engine_of_other_parts_keeps_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out of a call has to be what it was: an argument that is lost on the way would go unnoticed."""
+    pytest.importorskip("mujoco_warp")
+    from mujoco_warp._src import solver
+
+    from puffer_phc.sim import warp_order
+
+    def renamed(nv: int, records: int, deterministic: bool = False) -> None: ...
+
+    monkeypatch.setattr(warp_order, "_is_ordered", False)
+    monkeypatch.setattr(solver, "_add_actuator_metric_dense", renamed)
+    names = (*warp_order._ARGUMENTS, warp_order._GROUPS)
+    before = [getattr(solver, name) for name in names]
+    for name, part in zip(names, before):
+        monkeypatch.setattr(solver, name, part)
+    warp_order.order_sums()
+    assert [getattr(solver, name) for name in names] == before and not warp_order._is_ordered
+
+
 def train(folder: Path, iterations: int, *words: str) -> Path:
     """A training with the GPU's defaults but for the sizes in a process of its own; returns its folder."""
     options = ["--train.data_dir", str(folder), "--train.total_timesteps", str(BATCH * (iterations + 1)), "--train.eval_interval", "0"]

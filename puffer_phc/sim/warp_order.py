@@ -9,6 +9,8 @@ beyond 1,900 environments, where a few thousand are written. Two facts about the
 - An actuator of a ball joint acts on three coordinates, and so adds to three entries above the diagonal.
 """
 
+import functools
+import inspect
 from typing import Any, Callable, Dict, Tuple
 
 import torch
@@ -23,16 +25,24 @@ _ARGUMENTS: Dict[str, Callable[..., Tuple[Any, ...]]] = {
 }
 """Makers of the solver's kernels, by name: the arguments to call them with, for those that the engine gives, records being the last."""
 
+_PARAMETERS = {
+    "_JTDACJ_sparse": ("compact", "cone_type", "max_condim", "block_dim", "max_records", "deterministic"),
+    "_update_gradient_h_incremental_sparse": ("compact", "max_records", "deterministic"),
+    "_add_actuator_metric_dense": ("nv", "deterministic"),
+    _GROUPS: ("nworld", "njmax", "kernel"),
+}
+"""What these take in the versions of the engine that this is written for."""
+
 _is_ordered = False
 
 
 def order_sums() -> None:
     """From now on the engine's deterministic mode is as above; no other of its modes changes.
 
-    An engine that no longer has these parts keeps its own way. Safe to call again.
+    An engine that no longer has these parts, or has others, keeps its own way. Safe to call again.
     """
     global _is_ordered
-    if _is_ordered or not all(hasattr(solver, name) for name in (*_ARGUMENTS, _GROUPS)):
+    if _is_ordered or not all(map(_is_known, _PARAMETERS)):
         return
     for name, arguments in _ARGUMENTS.items():
         setattr(solver, name, _called_with(arguments, getattr(solver, name)))
@@ -40,7 +50,14 @@ def order_sums() -> None:
     _is_ordered = True
 
 
+def _is_known(name: str) -> bool:
+    """Whether the engine has the function ``name``, with the parameters that it had."""
+    function = getattr(solver, name, None)
+    return function is not None and tuple(inspect.signature(function).parameters) == _PARAMETERS[name]
+
+
 def _called_with(arguments: Callable[..., Tuple[Any, ...]], make: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(make)
     def kernel(*given: Any) -> Any:
         return make(*arguments(*given))
 
@@ -48,6 +65,7 @@ def _called_with(arguments: Callable[..., Tuple[Any, ...]], make: Callable[..., 
 
 
 def _one_group(count: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(count)
     def groups_per_world(*given: Any) -> int:
         return 1 if torch.are_deterministic_algorithms_enabled() else count(*given)
 
