@@ -258,3 +258,12 @@ def test_links_in_output_folders_are_not_followed(tmp_path: Path) -> None:
         (tmp_path / temporary.name).symlink_to(outside)
         assert temporary.parent == tmp_path
     assert outside.read_text() == "precious"
+
+
+def test_lines_wait_for_the_first_who_listens() -> None:
+    reporter, early, late = Several([], Progress(1)), Recorder(), Recorder()
+    reporter.message("before anybody listens")
+    reporter.join([early])
+    reporter.join([late])
+    reporter.message("to all")
+    assert (early.messages, late.messages) == (["before anybody listens", "to all"], ["to all"])

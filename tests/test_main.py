@@ -17,6 +17,7 @@ import torch
 
 from puffer_phc.command_line import INTERRUPTED, TERMINATED, USER_ERROR
 from puffer_phc.config import Config, PolicyConfig
+from puffer_phc.files import PART_SUFFIX
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from puffer_phc.main import CurrentStderr, main
 from puffer_phc.motion.file import Clip, load_motion_file, save_motion_file
@@ -369,9 +370,15 @@ def test_resuming_what_is_no_run_is_one_line(here, motion_file, capsys):
     short = ["--train.total_timesteps", "128", "--train.eval_interval", "0"]
     assert main([*TINY, "-m", str(motion_file), "--train.data_dir", "runs", *short]) == 0
     run = next((here / "runs").iterdir())
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 192}) + "\n")
+    (run / f"latest.pt.killed{PART_SUFFIX}").write_text("half a checkpoint")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     capsys.readouterr()
     assert main(["--resume", "nowhere"]) == USER_ERROR
     assert main(["--resume", str(run), "-m", "two.npz"]) == USER_ERROR
+    after = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert after == before, "what is refused changes nothing"
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2
     assert "does not exist" in lines[0] and "does not fit these options or motions" in lines[1]

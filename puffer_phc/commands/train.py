@@ -50,7 +50,7 @@ def run(session: Session, arguments: Parsed) -> int:
     evaluator = build.Evaluator(session.config, motions, session.world, env) if chosen(session.config.train.eval_interval) > 0 else None
     state = resumed_state(arguments, session)
     run_dir = arguments.resume or make_run_dir(session)
-    with held(run_dir, session), contextlib.closing(make_reporter(arguments, session, run_dir, policy, state)) as reporter:
+    with held(run_dir, session), contextlib.closing(make_reporter(session, run_dir, state)) as reporter:
         evaluate = None
         if evaluator is not None:
             keep = EvaluationKeeper(session.config, motions, run_dir, reporter)
@@ -63,6 +63,8 @@ def run(session: Session, arguments: Parsed) -> int:
             reporter.message(f"going on after {trainer.global_step:,} steps")
         elif session.checkpoint is not None:
             trainer.warm_up()
+        if session.world.is_main:
+            reporter.join(make_listeners(arguments, session, policy, run_dir, reporter.progress))
         with stopping(trainer) as signals:
             done = trainer.fit()
     if session.world.is_main:
@@ -121,25 +123,28 @@ def held(run_dir: Path, session: Session) -> ContextManager[object]:
     return FolderLock(run_dir, f"another process trains in '{run_dir}'; stop it first, or start a run of your own from it with -c")
 
 
-def make_reporter(arguments: Parsed, session: Session, run_dir: Path, policy: PHCPolicy, state: Optional[Dict[str, Any]]) -> Several:
-    """Terminal, metrics.jsonl, the trackers and the page that were asked for; on other processes than the first, nothing.
-
-    ``state`` is what the run goes on from, if it does.
-    """
+def make_reporter(session: Session, run_dir: Path, state: Optional[Dict[str, Any]]) -> Several:
+    """What knows how far the run is and what it has taken, before anybody listens. ``state`` is what it goes on from, if it does."""
     first_step = 0 if state is None else state["global_step"]
     spent = spent_until(run_dir / METRICS, first_step)
     progress = Progress(chosen(session.config.train.total_timesteps), first_step=first_step, earlier=spent[UPTIME])
-    listeners: List[Reporter] = []
-    if session.world.is_main:
-        remove_parts(run_dir)
-        listeners += _trackers(arguments, session, run_dir)
-        listeners.append(MetricsLog(run_dir / METRICS, first_step))
-        listeners.append(terminal_reporter(Terminal(), f"puffer-phc · {run_dir}", progress))
-        if session.config.train.watch:
-            page = Watch(session.config, run_dir, policy)
-            listeners[-1].message(f"watch at {page.url}")
-            listeners.append(page)
-    return Several(listeners, progress, spent)
+    return Several([], progress, spent)
+
+
+def make_listeners(arguments: Parsed, session: Session, policy: PHCPolicy, run_dir: Path, progress: Progress) -> List[Reporter]:
+    """The trackers, metrics.jsonl, the terminal and the page that were asked for.
+
+    They change what lies in ``run_dir``: lines after ``progress.step`` go, which come again.
+    """
+    remove_parts(run_dir)
+    listeners = _trackers(arguments, session, run_dir)
+    listeners.append(MetricsLog(run_dir / METRICS, progress.step))
+    listeners.append(terminal_reporter(Terminal(), f"puffer-phc · {run_dir}", progress))
+    if session.config.train.watch:
+        page = Watch(session.config, run_dir, policy)
+        listeners[-1].message(f"watch at {page.url}")
+        listeners.append(page)
+    return listeners
 
 
 def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> List[Reporter]:

@@ -22,27 +22,35 @@ class Screen(Protocol):
 
 
 class Several:
-    """Passes figures on to ``listeners`` in turn, with the clock's own.
+    """Passes figures on to the listeners that have joined, in turn, with the clock's own.
 
     Those are 0verview/SPS and, in seconds, performance/remaining and ``SPENT``: uptime, and what rollouts and updates took of it (the
     original calls these eval_time and train_time; here, evaluations are something else). ``spent`` is what the run has taken before it
     was resumed. A listener that cannot write (disk full, reader of a pipe gone) does not stop the run: that is said once, and it is
-    asked again.
+    asked again. Lines that come before the first listener wait for it: who opens files or takes a screen joins a run that can begin.
     """
 
     def __init__(self, listeners: Sequence[Reporter], progress: Progress, spent: Optional[Dict[str, float]] = None) -> None:
-        self._listeners, self._progress = list(listeners), progress
+        self._listeners, self.progress = list(listeners), progress
+        self._waiting: List[str] = []
         self._failed: List[Reporter] = []
         self._spent = {name: (spent or {}).get(name, 0.0) for name in (ROLLOUTS, UPDATES)}
 
     @property
     def step(self) -> int:
         """Environment steps at the last iteration."""
-        return self._progress.step
+        return self.progress.step
+
+    def join(self, listeners: Sequence[Reporter]) -> None:
+        """Pass everything on to ``listeners`` from now on, and first the lines that waited."""
+        self._listeners += listeners
+        waiting, self._waiting = self._waiting, []
+        for line in waiting:
+            self.message(line)
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Pass on the figures of one iteration."""
-        progress = self._progress
+        progress = self.progress
         progress.advance(step)
         clock = {"0verview/SPS": progress.steps_per_second}
         clock.update({UPTIME: progress.elapsed, "performance/remaining": progress.remaining})
@@ -67,6 +75,8 @@ class Several:
 
     def message(self, text: str) -> None:
         """Pass on a line."""
+        if not self._listeners:
+            self._waiting.append(text)
         for listener in self._listeners:
             with self._going_on(listener):
                 listener.message(text)
