@@ -23,13 +23,12 @@ from puffer_phc.main import main
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.option_words import SWEPT_SECTIONS, option_types
 from puffer_phc.options import dotted, parse_options
-from puffer_phc.report.sweep_report import summary_table, sweep_report
-from puffer_phc.sweep.journal import FAILED, FINISHED, Journal, Run
-from puffer_phc.sweep.scores import Point
+from puffer_phc.sweep.journal import Journal
 from puffer_phc.sweep.space import Choice, Numeric, Space
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
+SPACE = Space([Numeric("train.learning_rate", "log_uniform_values", 1e-4, 1e-2)])
 TINY = """
 [env]
 num_envs = 4
@@ -186,6 +185,16 @@ def test_swept_paths_count_from_the_ini_file(tmp_path):
     assert files == Choice("env.motion_file", (str(tmp_path / "a.npz"), "/b b.npz"), str(tmp_path / "a.npz"))
 
 
+def test_what_the_documentation_says_about_ranges_can_be_used(tmp_path):
+    blocks = re.findall(r"```ini\n(.*?)```", (REPOSITORY / "docs" / "sweep.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        arguments = described(tmp_path, block)
+        names = [parameter.name for parameter in read_space(arguments).parameters]
+        assert names == re.findall(r"\[sweep\.([\w.]+)\]", block)
+    assert arguments.sweep.evaluations == 3
+
+
 def test_every_option_can_be_swept_and_reaches_the_training(tmp_path):
     values, refused = dotted(Config()), []
     for name, hint in option_types().items():
@@ -233,52 +242,6 @@ def wait_for(condition, process):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
     raise AssertionError("nothing within a minute")
-
-
-SPACE = Space(
-    [
-        Numeric("train.learning_rate", "log_uniform_values", 1e-4, 1e-2),
-        Choice("env.sampler", ("adaptive", "uniform")),
-        Choice("policy.layer_sizes", ((64,), (256, 128), None)),
-    ]
-)
-
-
-def some_runs():
-    runs = []
-    for number in range(12):
-        params = {
-            "train.learning_rate": 1e-4 * 1.4**number,
-            "env.sampler": "adaptive" if number % 2 else "uniform",
-            "policy.layer_sizes": [(64,), (256, 128), None][number % 3],
-        }
-        runs.append(Run(number, params, [Point(100, 0.1 * number, 10.0 + number)], FINISHED))
-    runs[3] = Run(3, runs[3].params, [], FAILED, "exit code 2: <b>sizes</b>")
-    runs[11].outcome = None
-    return runs
-
-
-def test_the_page_opens_without_a_network_and_shows_every_run():
-    page = sweep_report(some_runs(), SPACE, SweepConfig(name="mine"))
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    assert page.count("<tr data-kinds=") == 12 + 3, "runs, and the importance of three options"
-    assert page.count("data:image/svg+xml") == 2 + 1 + 3
-    assert "<b>sizes</b>" not in page and "&lt;b&gt;sizes&lt;/b&gt;" in page
-    assert "under way" in page and "256 128" in page
-
-
-def test_the_page_of_a_sweep_that_has_just_begun():
-    assert "0 of 50 runs over" in sweep_report([], SPACE, SweepConfig())
-    assert "from 8 results on" in sweep_report(some_runs()[:3], SPACE, SweepConfig())
-
-
-def test_the_table_is_the_front_with_the_best_run_last():
-    falling = [
-        Run(run.number, run.params, [Point(100, -point.value, point.seconds) for point in run.points], run.outcome) for run in some_runs()
-    ]
-    for runs, options in ((some_runs(), SweepConfig()), (falling, SweepConfig(metric="eval/mpjpe_all", goal="minimize"))):
-        numbers = list(summary_table(runs, SPACE, options).columns[0].cells)
-        assert numbers == [str(number) for number in range(12) if number != 3]
 
 
 def test_ctrl_c_is_the_shells_code():

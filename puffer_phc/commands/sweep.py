@@ -21,6 +21,7 @@ from puffer_phc.files import FolderLock, check_writable, is_there, make_folder, 
 from puffer_phc.learn.origin import origin
 from puffer_phc.option_words import SWEPT, Given, option_types, parse_values, read_swept
 from puffer_phc.options import Parsed, absolute, assemble, dotted, ini_file
+from puffer_phc.report.sweep_table import FrontTable
 from puffer_phc.report.trackers import Wandb, require
 from puffer_phc.resolve import choose_device
 from puffer_phc.sweep.carbs import Carbs, CarbsOptions
@@ -206,22 +207,20 @@ class _Listener:
 
     def finish(self) -> None:
         """Show the table and where the page is."""
-        from puffer_phc.report.sweep_report import summary_table
-
-        path = self._write_page()
-        table = summary_table(self._journal.runs, self._space, self._options)
-        if table.row_count:
+        path = self._write_page(is_working=False)
+        table = FrontTable(self._journal.runs, self._space, self._options)
+        if table.rows:
             show(table)
         else:
-            say(str(table.title))
+            say(table.title)
         say(f"wrote {path}")
 
-    def _write_page(self) -> Path:
+    def _write_page(self, is_working: bool = True) -> Path:
         from puffer_phc.report.sweep_report import sweep_report  # draws, and takes a second to load
 
         path = self._folder / PAGE
         with whole_file(path) as temporary:
-            temporary.write_text(sweep_report(self._journal.runs, self._space, self._options), encoding="utf-8")
+            temporary.write_text(sweep_report(self._journal.runs, self._space, self._options, is_working), encoding="utf-8")
         return path
 
 

@@ -91,11 +91,17 @@ class Row(NamedTuple):
 def table(name: str, columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A table with id ``name`` whose headings sort it."""
     head = "".join(
-        f'<th scope="col" data-sort="{column.first}" title="{text(column.hint)}"><button type="button">{text(column.heading)}</button></th>'
+        f'<th scope="col" data-sort="{column.first}" title="{text(column.hint)}">'
+        f'<button type="button">{_breakable(column.heading)}</button></th>'
         for column in columns
     )
     body = "\n".join(f'<tr data-kinds="{" ".join(row.kinds)}">{"".join(_cell(cell) for cell in row.cells)}</tr>' for row in rows)
     return f'<div class="scroll"><table id="{name}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+
+
+def _breakable(name: str) -> str:
+    """``name`` as HTML that may go on in the next line after an underscore."""
+    return text(name).replace("_", "_<wbr>")
 
 
 def _cell(cell: Cell) -> str:
@@ -103,11 +109,15 @@ def _cell(cell: Cell) -> str:
     return f"<td{value}>{cell.html}</td>"
 
 
-def filters(name: str, kinds: Dict[str, str]) -> str:
-    """A search box and a choice of ``kinds`` (what is shown for each) over the table ``name``, which is the word for its rows too."""
+def filters(name: str, kinds: Dict[str, str], has_search: bool = True) -> str:
+    """A search box and a choice of ``kinds`` (what is shown for each) over the table ``name``, which is the word for its rows too.
+
+    The box looks for names in the first column; tables without names go without it.
+    """
     options: List[str] = [f'<option value="{text(kind)}">{text(label)}</option>' for kind, label in kinds.items()]
+    search = f'<input type="search" id="{name}-search" placeholder="part of a name" aria-label="filter by name">' if has_search else ""
     return (
-        f'<div class="tools"><input type="search" id="{name}-search" placeholder="part of a name" aria-label="filter by name">'
+        f'<div class="tools">{search}'
         f'<select id="{name}-kind" aria-label="which {name}">{"".join(options)}</select><span class="quiet" id="{name}-count"></span></div>'
     )
 

@@ -54,6 +54,7 @@ def _indices(space: Space, process: GaussianProcess) -> Dict[str, Tuple[float, f
 
 
 def _shares(values: Tensor, other_values: Tensor, mixed: Tensor, variance: Tensor) -> Tuple[float, float]:
-    alone = 1.0 - 0.5 * (other_values - mixed).square().mean() / variance
-    total = 0.5 * (values - mixed).square().mean() / variance
-    return min(max(float(alone), 0.0), 1.0), min(float(total), 1.0)
+    """Both are estimates; where they are near each other, the smaller may come out larger."""
+    alone = min(max(1.0 - float(0.5 * (other_values - mixed).square().mean() / variance), 0.0), 1.0)
+    total = float(0.5 * (values - mixed).square().mean() / variance)
+    return alone, min(max(total, alone), 1.0)

@@ -6,7 +6,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 
 from puffer_phc.sweep.journal import FAILED, Run
-from puffer_phc.sweep.protocol import Observation
+from puffer_phc.sweep.protocol import Observation, Params
 from puffer_phc.sweep.scores import Point
 
 STEPS = "train.total_timesteps"
@@ -24,9 +24,7 @@ def observations_of(run: Run, sign: float, total_steps: Optional[int] = None) ->
     """
     observations = []
     if STEPS in run.params:
-        for point in run.points:
-            params = run.params if point.step >= run.params[STEPS] else {**run.params, STEPS: point.step}
-            observations.append(Observation(params, sign * point.value, point.seconds))
+        observations += [Observation(params_at(run, point), sign * point.value, point.seconds) for point in counted_points(run)]
     elif run.is_over and run.outcome != FAILED and run.points:
         last = run.points[-1]
         factor = max(total_steps / last.step, 1.0) if total_steps and last.step > 0 else 1.0
@@ -34,6 +32,16 @@ def observations_of(run: Run, sign: float, total_steps: Optional[int] = None) ->
     if run.is_over and (run.outcome == FAILED or not run.points):
         observations.append(Observation(run.params, math.nan, math.nan, failed=True))
     return observations
+
+
+def counted_points(run: Run) -> List[Point]:
+    """The evaluations of ``run`` that are results: the last one, or all where the length of runs is swept."""
+    return run.points if STEPS in run.params else run.points[-1:]
+
+
+def params_at(run: Run, point: Point) -> Params:
+    """The options of the run that ``point``, an evaluation of ``run``, is the result of."""
+    return {**run.params, STEPS: point.step} if STEPS in run.params and point.step < run.params[STEPS] else run.params
 
 
 def final_point(run: Run) -> Optional[Point]:

@@ -24,7 +24,7 @@ function sortable(table) {
 }
 function filterable(table, search, select, count) {
   const show = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = (search?.value ?? "").toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of table.tBodies[0].rows) {
       const name = row.cells[0].textContent.toLowerCase(), kinds = (row.dataset.kinds || "").split(" ");
@@ -33,7 +33,7 @@ function filterable(table, search, select, count) {
     }
     count.textContent = `${shown} of ${table.tBodies[0].rows.length} ${table.id}`;
   };
-  search.addEventListener("input", show);
+  search?.addEventListener("input", show);
   select.addEventListener("change", show);
   show();
   return show;
