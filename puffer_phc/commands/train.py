@@ -65,6 +65,7 @@ def run(session: Session, arguments: Parsed) -> int:
             trainer.warm_up()
         if session.world.is_main:
             reporter.join(make_listeners(arguments, session, policy, run_dir, reporter.progress))
+        session.world.gather(None)  # nobody writes to the folder while the first process tidies it
         with stopping(trainer) as signals:
             done = trainer.fit()
     if session.world.is_main:
