@@ -26,8 +26,8 @@ from puffer_phc.motion.file import load_motion_file
 from puffer_phc.motion.library import MotionLibrary
 from puffer_phc.motion.mirror import with_mirrored
 from puffer_phc.motion.sampler import make_sampler
+from puffer_phc.mujoco_loading import import_mujoco
 from puffer_phc.randomness import EnvRandom
-from puffer_phc.sim.mujoco_loading import import_mujoco
 from puffer_phc.sim.simulator import Simulator
 
 POLICIES = {"PHCPolicy": PHCPolicy, "LSTMActorPolicy": LSTMActorPolicy, "LSTMCriticPolicy": LSTMCriticPolicy}
@@ -61,7 +61,7 @@ def make_simulator(env: EnvConfig, num_envs: int, device: torch.device) -> Simul
 
             return MujocoCpuSimulator(num_envs, physics_options(env))
         if env.backend == "mujoco_warp":
-            import_mujoco(env.backend)
+            import_mujoco(f"backend '{env.backend}'")
             from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
 
             return MujocoWarpSimulator(num_envs, physics_options(env), device)

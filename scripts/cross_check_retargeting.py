@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-import mujoco
 import numpy as np
 import torch
 import tyro
@@ -32,6 +31,7 @@ from puffer_phc.motion.file import Clip, load_motion_file
 from puffer_phc.motion.performer import measure_performer
 from puffer_phc.motion.recording import Recording
 from puffer_phc.motion.resample import resample
+from puffer_phc.mujoco_loading import import_mujoco
 
 STEPS = 60
 """Steps of differential inverse kinematics a frame; the error has settled by then."""
@@ -76,7 +76,7 @@ def solve(targets: np.ndarray, pelvis: np.ndarray, joints: np.ndarray) -> np.nda
         import mink
     except ImportError as error:
         raise BackendError("the check needs mink: pip install mink") from error
-    model = mujoco.MjModel.from_xml_string(build_mjcf(PhysicsOptions()))  # type: ignore[attr-defined]
+    model = import_mujoco("the comparison").MjModel.from_xml_string(build_mjcf(PhysicsOptions()))
     start = np.concatenate((targets[:2].mean(0), pelvis, joints[1:].reshape(-1)))
     configuration = mink.Configuration(model, start)
     tasks: List[Any] = [mink.PostureTask(model, cost=PULL)]

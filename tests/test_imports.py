@@ -9,7 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "puffer_phc"
 
-FOUNDATION = ("addresses", "rotations", "state", "errors", "config", "randomness", "resources", "files", "reporter", "threads", "looking")
+FOUNDATION = (
+    "addresses",
+    "rotations",
+    "state",
+    "errors",
+    "config",
+    "randomness",
+    "resources",
+    "files",
+    "reporter",
+    "threads",
+    "looking",
+    "mujoco_loading",
+)
 SETTLING = ("option_words", "options", "resolve", "build", "command_line")
 SHOWING = ("view", "report", "play", "watch")
 ALLOWED = {
@@ -80,8 +93,15 @@ def test_only_backends_know_an_engine(path):
     modules = set(imported_modules(path))
     if own == "env":
         assert not modules & BACKENDS
-    if own not in ("sim", "view", "doctor.py"):
+    if own not in ("sim", "mujoco_loading.py"):
         assert not {module.split(".")[0] for module in modules} & ENGINES
+
+
+def test_mujoco_is_loaded_in_one_place():
+    """What keeps it from loading is one line, whoever asks. The backends ask that place first."""
+    loading = {path.name for path in files() if {module.split(".")[0] for module in imported_modules(path)} & {"mujoco"}}
+    assert loading == {"mujoco_cpu.py", "mujoco_warp.py"}
+    assert "import_module" in (PACKAGE / "mujoco_loading.py").read_text(encoding="utf-8")
 
 
 def test_the_law_names_every_part_of_the_package():

@@ -306,7 +306,7 @@ def environment():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what MUJOCO_GL may say")
 @pytest.mark.parametrize("backend", ["mujoco_cpu", "mujoco_warp"])
-def test_a_setting_that_keeps_mujoco_from_loading_is_one_line(here, backend):
+def test_a_setting_that_keeps_mujoco_from_training_is_one_line(here, backend):
     """It decides only what pictures are drawn with, but MuJoCo looks at it when it is imported."""
     code = f"""
 import torch
@@ -320,6 +320,16 @@ run_main(lambda: build.make_simulator(EnvConfig(backend="{backend}"), 1, torch.d
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"puffer-phc: backend '{backend}' needs MuJoCo, whose import fails: ")
     assert "MUJOCO_GL is 'nonsense': unset it" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what MUJOCO_GL may say")
+def test_a_setting_that_keeps_mujoco_from_drawing_is_one_line(here, motion_file):
+    command = [sys.executable, str(REPOSITORY / "scripts" / "vis_motion_mj.py"), "-m", str(motion_file), "--video", "clip.gif"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment(), "MUJOCO_GL": "nonsense"}, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (USER_ERROR, 1)
+    assert done.stderr.startswith("puffer-phc: drawing needs MuJoCo, whose import fails: ")
+    assert "MUJOCO_GL is 'nonsense': unset it" in done.stderr
+    assert not list(here.iterdir())
 
 
 def wait_for_metrics(runs, process):

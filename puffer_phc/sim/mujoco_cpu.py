@@ -15,8 +15,8 @@ from puffer_phc import rotations
 from puffer_phc.errors import BackendError
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.humanoid.skeleton import NUM_BODIES, NUM_DOFS
+from puffer_phc.mujoco_loading import import_mujoco
 from puffer_phc.sim.cpu_kinematics import Index, rotation_vectors, write_body_states
-from puffer_phc.sim.mujoco_loading import import_mujoco
 from puffer_phc.sim.pd import pd_gains
 from puffer_phc.sim.simulator import MAX_DISTANCE, MAX_SPEED, Counters
 from puffer_phc.state import BodyState, DofState, Pose
@@ -252,7 +252,7 @@ def import_engine() -> Tuple[Any, Any]:
     if sys.version_info < (3, 10):
         version = ".".join(map(str, sys.version_info[:3]))
         raise BackendError(f"backend 'mujoco_cpu' needs Python 3.10 or newer, this is {version}; Isaac Gym has --env.backend isaac_gym")
-    mujoco = import_mujoco("mujoco_cpu")
+    mujoco = import_mujoco("backend 'mujoco_cpu'")
     try:
         from mujoco import batch
     except ImportError as error:

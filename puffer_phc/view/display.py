@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Optional, Tuple
 
+from puffer_phc.mujoco_loading import import_mujoco
+
 
 def choose_viewer(wanted: str) -> Tuple[str, str]:
     """The viewer that ``play.viewer`` means here, and why where that is worth a line."""
@@ -18,8 +20,7 @@ def why_no_window() -> Optional[str]:
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display"
     if sys.platform == "darwin":
-        from mujoco import viewer
-
+        viewer = import_mujoco("a window", "viewer")
         return None if getattr(viewer, "_MJPYTHON", None) else "on macOS it needs mjpython instead of python"
     try:
         import glfw

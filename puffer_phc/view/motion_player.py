@@ -16,6 +16,7 @@ from puffer_phc.humanoid.kinematics import forward_kinematics, local_rotations
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.motion.file import Clip
 from puffer_phc.motion.library import MotionLibrary
+from puffer_phc.mujoco_loading import import_mujoco
 from puffer_phc.state import Reference
 from puffer_phc.view.mujoco_scene import mujoco
 from puffer_phc.view.offscreen import Canvas
@@ -205,8 +206,7 @@ def transparent() -> Any:
 
 def show(player: Player) -> None:
     """Play in MuJoCo's window until it is closed."""
-    from mujoco import viewer
-
+    viewer = import_mujoco("a window", "viewer")
     puppet = Puppet()
     pressed: List[int] = []
     puppet.place(player.reference())

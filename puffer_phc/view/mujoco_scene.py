@@ -2,13 +2,13 @@
 
 from typing import Any, Iterable, Optional
 
-import mujoco as _mujoco
 import numpy as np
 import torch
 from torch import Tensor
 
 from puffer_phc import rotations
 from puffer_phc.errors import BackendError
+from puffer_phc.mujoco_loading import import_mujoco
 from puffer_phc.view.scene import (
     MARKER_COLOUR,
     MARKER_RADIUS,
@@ -23,8 +23,7 @@ from puffer_phc.view.scene import (
 )
 from puffer_phc.view.session import CameraPlace, Frame, Settings
 
-mujoco: Any = _mujoco
-"""Without a type: its compiled half is opaque to checkers."""
+mujoco: Any = import_mujoco("drawing")
 
 _BOARD = """
 <mujoco model="stage">

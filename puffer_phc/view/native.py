@@ -4,15 +4,14 @@ import contextlib
 import threading
 from typing import Any, Dict
 
-from mujoco import viewer as _viewer
-
 from puffer_phc.errors import BackendError
+from puffer_phc.mujoco_loading import import_mujoco
 from puffer_phc.view.commands import COMMANDS
 from puffer_phc.view.mujoco_scene import Board, Figures, camera_place, mujoco
 from puffer_phc.view.scene import LOOK_HEIGHT, Focus, stage
 from puffer_phc.view.session import Session, play_at_pace
 
-viewer: Any = _viewer
+viewer: Any = import_mujoco("a window", "viewer")
 
 PICTURES_PER_SECOND = 60.0
 _SHADOW_RADIUS, _SHADOW_SIZE = 12.0, 4096
