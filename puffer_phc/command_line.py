@@ -8,7 +8,7 @@ import select
 import shlex
 import sys
 from pathlib import Path
-from typing import Callable, List, Optional, TextIO
+from typing import Any, Callable, List, Optional, TextIO
 
 from rich.console import Console, RenderableType
 
@@ -27,7 +27,13 @@ TERMINATED = 143
 
 
 class Terminal(Console):
-    """Where a program writes. A reader who is gone is an ``OSError``, as a full disk is; rich would end the program."""
+    """Where a program writes. A reader who is gone is an ``OSError``, as a full disk is; rich would end the program.
+
+    Text stands as it is: rich would take ``[x]`` and ``:boom:`` in a path or a clip's name for a colour and a picture.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
 
     def on_broken_pipe(self) -> None:
         """What rich asks when the reader is gone."""
@@ -68,9 +74,9 @@ def run_main(work: Callable[[], int], debug: bool = False) -> int:
 
 
 def say(line: str) -> None:
-    """One line on the terminal, as it is: nothing in a path is taken for colours or a place to break. None where nobody reads it."""
+    """One line on the terminal, as it is and without breaks. None where nobody reads it."""
     with contextlib.suppress(OSError):
-        Aside().print(line, markup=False, highlight=False, soft_wrap=True)
+        Aside().print(line, soft_wrap=True)
 
 
 def show(table: RenderableType) -> None:

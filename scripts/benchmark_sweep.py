@@ -25,6 +25,7 @@ import torch
 import tyro
 from benchmarking.problems import PROBLEMS, Problem, true_front
 from rich.table import Table
+from rich.text import Text
 
 from puffer_phc.command_line import Aside, run_main, say
 from puffer_phc.errors import ConfigError
@@ -148,7 +149,7 @@ def regret_table(cache: Cache, methods: Sequence[str], seeds: int, share: Option
         if rows:
             regrets = median_regrets(problem, rows, share)
             best = min(regrets.values())
-            shown = [f"[bold]{value:.3g}[/]" if value == best else f"{value:.3g}" for value in regrets.values()]
+            shown = [Text(f"{value:.3g}", "bold" if value == best else "") for value in regrets.values()]
             table.add_row(name, str(len(rows)), *shown)
     return table
 

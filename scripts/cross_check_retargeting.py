@@ -72,11 +72,12 @@ class Compared(NamedTuple):
 
 def solve(targets: np.ndarray, pelvis: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """(J, 3) m: where mink puts ``JOINTS`` for ``targets`` (J, 3) m, from the captured pelvis (4,) and joint (B, 4) rotations."""
+    mujoco = import_mujoco("the comparison")
     try:
         import mink
     except ImportError as error:
         raise BackendError("the check needs mink: pip install mink") from error
-    model = import_mujoco("the comparison").MjModel.from_xml_string(build_mjcf(PhysicsOptions()))
+    model = mujoco.MjModel.from_xml_string(build_mjcf(PhysicsOptions()))
     start = np.concatenate((targets[:2].mean(0), pelvis, joints[1:].reshape(-1)))
     configuration = mink.Configuration(model, start)
     tasks: List[Any] = [mink.PostureTask(model, cost=PULL)]

@@ -64,7 +64,7 @@ def _show(inspections: List[Inspection], console: Console) -> None:
         if inspection.verdict != OK:
             table.add_row(inspection.name, inspection.verdict, inspection.reasons)
     if table.row_count:
-        console.print(table, markup=False)
+        console.print(table)
     for verdict, count in Counter(inspection.verdict for inspection in inspections).most_common():
         console.print(f"{count:6d} {verdict}")
 
@@ -82,11 +82,11 @@ def _run(arguments: Arguments, console: Console) -> int:
     _show(inspections, console)
     write_whole(tsv, _tsv(inspections))
     write_whole(page, inspection_page(clips, inspections, f"Clips of {arguments.motions.name}"))
-    console.print(f"{tsv}\n{page}", markup=False)
+    console.print(f"{tsv}\n{page}", soft_wrap=True)
     if arguments.output:
         kept = [clip for clip, inspection in zip(clips, inspections) if inspection.verdict in (OK, REPAIRED)]
         save_motion_file(arguments.output, kept)
-        console.print(f"{len(kept)} clips: {arguments.output}", markup=False)
+        console.print(f"{len(kept)} clips: {arguments.output}", soft_wrap=True)
     return 0
 
 

@@ -150,7 +150,7 @@ def limited(config: Config, batch: int, iterations: int) -> Config:
 
 def say(line: str) -> None:
     """Tell whoever waits."""
-    Aside(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    Aside(stderr=True).print(line, soft_wrap=True)
 
 
 def write_row(path: Optional[Path], row: Row) -> None:

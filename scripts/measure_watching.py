@@ -147,7 +147,7 @@ def run(options: Options, console: Console) -> int:
     for index in range(options.pairs):
         found = {is_watched: measure(options.steps, is_watched) for is_watched in (index % 2 == 0, index % 2 == 1)}
         pairs.append((found[False], found[True]))
-        console.print(f"pair {index + 1}: {describe(*pairs[-1])}", highlight=False, soft_wrap=True)
+        console.print(f"pair {index + 1}: {describe(*pairs[-1])}", soft_wrap=True)
     show(pairs, console)
     return 0
 

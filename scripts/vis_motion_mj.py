@@ -59,7 +59,7 @@ def _list(clips: List[Clip], console: Console) -> None:
     """One line a clip."""
     for index, clip in enumerate(clips):
         line = f"{index:5d}  {clip.duration:8.2f} s  {clip.fps:7.3f} fps  {clip.name}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _record(arguments: Arguments, clips: List[Clip], console: Console) -> None:
@@ -77,7 +77,7 @@ def _record(arguments: Arguments, clips: List[Clip], console: Console) -> None:
     except BaseException:
         video.cancel()
         raise
-    console.print(f"wrote {video.close()}: {player.clip.name}, {seconds:.2f} s", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"wrote {video.close()}: {player.clip.name}, {seconds:.2f} s", soft_wrap=True)
 
 
 def _show(arguments: Arguments, clips: List[Clip], console: Console) -> None:
@@ -87,7 +87,7 @@ def _show(arguments: Arguments, clips: List[Clip], console: Console) -> None:
     from puffer_phc.view.motion_player import KEYS, Player, show
 
     for key in KEYS:
-        console.print(f"{key.name:>10}  {key.help}", markup=False, highlight=False)
+        console.print(f"{key.name:>10}  {key.help}")
     show(Player(clips, arguments.index, arguments.speed, not arguments.keep_floor))
 
 

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from puffer_phc.command_line import INTERRUPTED, USER_ERROR, Aside, Terminal, again, run_main, say
 from puffer_phc.errors import ConfigError
 from puffer_phc.main import main
+from puffer_phc.report.dashboard import PlainLog, Progress
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.py"))
@@ -85,6 +88,26 @@ def test_text_that_a_terminal_cannot_show_ends_no_program(monkeypatch, encoding,
     assert run_main(work) == 0
     shown = output.buffer.getvalue().decode(encoding).strip()
     assert shown == text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@pytest.mark.parametrize("text", ["runs/:boom:/[bold]x[/] 7", "a/[/red].npz", "x" * 300])
+def test_nothing_in_a_path_is_taken_for_a_colour_a_picture_or_a_place_to_break(capsys, text):
+    say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+    table = Table(title=text, show_header=False)
+    table.add_row(text)
+    Terminal(width=400).print(table)
+    assert capsys.readouterr().out.count(text) == 2
+    PlainLog(Console(force_terminal=False), text, Progress(1))
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_every_console_is_one_that_leaves_text_as_it_is():
+    for path in [*(REPOSITORY / "puffer_phc").rglob("*.py"), *SCRIPTS]:
+        for call in (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
+            name, where = getattr(call.func, "id", getattr(call.func, "attr", "")), f"{path.name}:{call.lineno}"
+            assert name not in ("Console", "get_console"), f"{where} is to use Terminal or Aside"
+            assert name != "track" or any(keyword.arg == "console" for keyword in call.keywords), where
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")

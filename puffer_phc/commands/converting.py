@@ -56,11 +56,11 @@ def show_dropped(dropped: Sequence[Dropped], console: Console) -> None:
     table = Table("left out", "why", "files", "which", title=f"{len(dropped)} left out")
     for (kind, reason), names in sorted(groups.items())[:ROWS]:
         table.add_row(kind, reason, str(len(names)), " ".join(names[:NAMES]) + (" …" if len(names) > NAMES else ""))
-    console.print(table, markup=False)
+    console.print(table)
     if len(groups) > ROWS:
         console.print(f"{len(groups) - ROWS} rows more: see --report")
     for kind, count in Counter(entry.kind for entry in dropped).most_common():
-        console.print(f"{count:6d} {kind}", highlight=False)
+        console.print(f"{count:6d} {kind}")
 
 
 def finish(total: Converted, output: Callable[[int], Path], report: Optional[Path], begin: float, console: Console) -> None:
@@ -80,8 +80,8 @@ def finish(total: Converted, output: Callable[[int], Path], report: Optional[Pat
         raise MotionFileError("none of the files could be converted")
     mended = sum(bool(clip.repairs) for clip in clips)
     if mended:
-        console.print(f"{mended:6d} repaired: scripts/inspect_motions.py says what", highlight=False)
+        console.print(f"{mended:6d} repaired: scripts/inspect_motions.py says what")
     seconds, elapsed = sum(clip.duration for clip in clips), time.perf_counter() - begin
     frames = sum(clip.num_frames for clip in clips)
     rate = f"{seconds / 3600:.3f} h in {elapsed:.0f} s ({seconds / elapsed:.0f} x real time)"
-    console.print(f"{len(clips)} clips, {frames} frames, {rate}: {path}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{len(clips)} clips, {frames} frames, {rate}: {path}", soft_wrap=True)

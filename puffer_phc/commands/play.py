@@ -132,7 +132,7 @@ def show_text(config: Config, opened: Opener, output: Path) -> int:
             for episode in (episode for episode in session.ended if episode.clip in left):
                 left.remove(episode.clip)
                 what = "lost after" if episode.is_lost else "played to the end,"
-                console.print(f"{episode.clip}: {what} {episode.time:.1f} s", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"{episode.clip}: {what} {episode.time:.1f} s", soft_wrap=True)
     finally:
         session.close()
     return 0

@@ -143,7 +143,7 @@ class PlainLog:
 
     def message(self, text: str) -> None:
         """Write the line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, emoji=False, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing is held back."""
