@@ -33,7 +33,7 @@ class Terminal(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(emoji=False, markup=False, highlight=False, **options)
 
     def on_broken_pipe(self) -> None:
         """What rich asks when the reader is gone."""
