@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,36 @@ def installed(tmp_path):
         copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
         copy(REPOSITORY / source, site / target)
     return site
+
+
+def contents():
+    """Names in a wheel of the files that it is to carry, read from the disk: nothing of the package and its data may be left out."""
+    included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for source, target in {"puffer_phc": "puffer_phc", **included}.items():
+        top = REPOSITORY / source
+        for path in [top] if top.is_file() else (path for path in top.rglob("*") if path.is_file()):
+            if "__pycache__" not in path.parts:
+                yield (Path(target) / path.relative_to(top)).as_posix()
+
+
+def test_the_wheel_carries_every_file_of_the_package(tmp_path):
+    pytest.importorskip("hatchling", reason="builds the wheel; pip install -e '.[dev]' brings it")
+    build = f"from hatchling.build import build_wheel; build_wheel({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], check=True, cwd=REPOSITORY)
+    (wheel,) = tmp_path.glob("*.whl")
+    carried = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert carried == set(contents())
+    for name in ("config/__init__.py", "report/static/page.css", "humanoid/humanoid.xml", "sample_data/deepmimic.npz", "config.ini"):
+        assert f"puffer_phc/{name}" in carried
+
+
+@pytest.mark.skipif(shutil.which("git") is None or not (REPOSITORY / ".git").exists(), reason="no checkout")
+def test_git_ignores_no_file_of_the_package():
+    """What it ignores is in no wheel: a sub-package called build would be in none."""
+    files = [path for path in (REPOSITORY / "puffer_phc").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    words = ["git", "check-ignore", "--no-index", "--stdin"]
+    done = subprocess.run(words, input="\n".join(map(str, files)), capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_an_installed_package_reads_from_itself_and_writes_where_the_user_stands(installed, tmp_path):
