@@ -24,6 +24,7 @@ from puffer_phc.motion.file import save_motion_file
 from puffer_phc.option_words import SWEPT_SECTIONS, option_types
 from puffer_phc.options import dotted, parse_options
 from puffer_phc.sweep.journal import Journal
+from puffer_phc.sweep.scores import Point
 from puffer_phc.sweep.space import Choice, Numeric, Space
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -177,6 +178,28 @@ def test_a_sweep_without_a_score_shows_no_table_of_nothing(tmp_path, capsys):
     journal = Journal(tmp_path, {})
     _Listener(journal, SPACE, SweepConfig(name="mine"), tmp_path, None).finish()
     assert capsys.readouterr().out.splitlines()[0] == "mine: front of 0 runs with a score, 0 failed"
+
+
+def test_the_page_is_written_anew_where_something_is_new_and_not_all_the_time(tmp_path, monkeypatch):
+    journal, page = Journal(tmp_path, {}), tmp_path / "sweep.html"
+    listener = _Listener(journal, SPACE, SweepConfig(), tmp_path, None)
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def is_written():
+        page.unlink(missing_ok=True)
+        listener.refresh()
+        return page.exists()
+
+    assert not is_written(), "nothing has happened"
+    run = journal.suggested({"train.learning_rate": 1e-3})
+    assert is_written()
+    journal.observed(run, Point(100, 0.5, 1.0))
+    assert not is_written(), "it is only seconds old"
+    now += 25.0
+    assert is_written() and "0.5000" in page.read_text(encoding="utf-8")
+    now += 25.0
+    assert not is_written(), "nothing is new"
 
 
 def test_swept_paths_count_from_the_ini_file(tmp_path):

@@ -8,7 +8,7 @@ import signal
 import time
 import typing
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 
@@ -50,7 +50,7 @@ NOT_SWEPT = (
 )
 """Options that the sweep itself sets, or that change nothing."""
 _PAGE_SECONDS = 20.0
-"""Between two pages, where runs end faster."""
+"""Between two pages, where more happens."""
 
 
 def sweep(arguments: Parsed) -> int:
@@ -77,7 +77,7 @@ def sweep(arguments: Parsed) -> int:
             logger.info("going on with the sweep in %s: %d runs, %d of them over", folder, len(journal.runs), _num_over(journal))
             search = make_search(space, options, len(journal.runs))
         listener = _Listener(journal, space, options, folder, _open_tracker(arguments, folder, described, held))
-        received = _run_until_signal(Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end))
+        received = _run_until_signal(Sweep(journal, search, folder, launcher, rules(options), devices, listener.on_end, listener.refresh))
     listener.finish()
     if journal.runs and all(run.outcome == FAILED for run in journal.runs):
         raise ConfigError(f"all {len(journal.runs)} runs failed, the last with {journal.runs[-1].reason}")
@@ -194,6 +194,7 @@ class _Listener:
     def __init__(self, journal: Journal, space: Space, options: SweepConfig, folder: Path, tracker: Optional[Wandb]) -> None:
         self._journal, self._space, self._options, self._folder, self._tracker = journal, space, options, folder, tracker
         self._last_page = -math.inf
+        self._shown: List[Tuple[int, Optional[str]]] = []
 
     def on_end(self, run: Run) -> None:
         """A run is over."""
@@ -201,9 +202,13 @@ class _Listener:
         if self._tracker is not None and last is not None:
             numbers = {f"sweep/{name}": float(value) for name, value in run.params.items() if isinstance(value, (int, float))}
             self._tracker.on_evaluation(_num_over(self._journal), {self._options.metric: last.value, "sweep/cost": last.seconds, **numbers})
-        if time.monotonic() - self._last_page > _PAGE_SECONDS:
+
+    def refresh(self) -> None:
+        """Write the page anew where there is something new, unless it is only seconds old."""
+        known = [(len(run.points), run.outcome) for run in self._journal.runs]
+        if known != self._shown and time.monotonic() - self._last_page > _PAGE_SECONDS:
             self._write_page()
-            self._last_page = time.monotonic()
+            self._shown, self._last_page = known, time.monotonic()
 
     def finish(self) -> None:
         """Show the table and where the page is."""

@@ -79,7 +79,7 @@ class Sweep:
     """Keeps ``devices`` busy with runs that ``search`` suggests, until there are ``rules.num_runs`` of them.
 
     One process works for every entry of ``devices``, with that entry to itself; None stands for no particular device. ``on_end`` is called
-    after each run.
+    after each run, ``on_look`` between looks at the runs.
     """
 
     def __init__(
@@ -91,9 +91,10 @@ class Sweep:
         rules: Rules,
         devices: Sequence[Optional[str]] = (None,),
         on_end: Optional[Callable[[Run], None]] = None,
+        on_look: Optional[Callable[[], None]] = None,
     ) -> None:
         self._journal, self._search, self._folder, self._launcher = journal, search, folder, launcher
-        self._rules, self._devices, self._on_end = rules, list(devices), on_end
+        self._rules, self._devices, self._on_end, self._on_look = rules, list(devices), on_end, on_look
         self._active: Dict[int, _Active] = {}
         self._told: Dict[int, int] = {}
         self._total_steps: Dict[int, Optional[int]] = {}
@@ -116,6 +117,8 @@ class Sweep:
             if not self._active:
                 return True
             self._watch()
+            if self._on_look is not None:
+                self._on_look()
             time.sleep(PAUSE_SECONDS)
         self._end_all()
         return len(self._journal.runs) >= self._rules.num_runs and not self._unfinished()
