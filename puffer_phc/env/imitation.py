@@ -1,6 +1,6 @@
 """The environment: N humanoids that imitate clips in one simulator, stepped together, everything on the simulator's device."""
 
-from typing import Any, Callable, Dict, Generic, NamedTuple, Optional, TypeVar
+from typing import Any, Callable, Dict, Generic, NamedTuple, Optional, Tuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from puffer_phc import looking
 from puffer_phc.config import EnvConfig
 from puffer_phc.env.actions import ActionMap
+from puffer_phc.env.captured import CapturedCall
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.observations import observation, observation_size
 from puffer_phc.env.rewards import REWARD_TERMS
@@ -89,8 +90,8 @@ class ImitationEnv(Generic[AnySampler]):
         self._actions = ActionMap(config, simulator.gains)
         self.action_size = self._actions.action_size
         self.observation_size = observation_size(config.num_future_frames)
-        self._target, self._observe, self._verdict = self._actions.target, observation, verdict
-        self._observe_restarts = observation
+        self._target, self._observe = self._actions.target, observation
+        self._follow: Callable[[], None] = self._follow_physics
         self._reference_at = motions.look_up_every(self.control_dt)
         self._allocate()
         self.reset()
@@ -125,16 +126,21 @@ class ImitationEnv(Generic[AnySampler]):
         )
 
     def compile(self) -> None:
-        """Fuse the pure parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU.
+        """Fuse the parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU.
 
         Where only the rows that restart are worked on, their number differs from step to step, and what looks at them stays as it is.
         """
-        self._target, self._observe, self._verdict = Fused(self._actions.target), Fused(observation), Fused(verdict)
+        self._target, self._observe, self._advance = Fused(self._actions.target), Fused(observation), Fused(self._advance)
         restarts_all_rows = not looking.is_free(self.device)
         if restarts_all_rows:
-            self._observe_restarts = self._observe
+            self._leave, self._assign, self._look = Fused(self._leave), Fused(self._assign), Fused(self._look)
         if self.style is not None:
             self.style.compile(for_all_rows=restarts_all_rows)
+
+    def record(self) -> None:
+        """On a GPU, replay what follows the physics as one CUDA graph; the sampler and the simulator have to work in place for that."""
+        if self.device.type == "cuda":
+            self._follow = CapturedCall(self._follow_physics, self.sampler.generators)
 
     @torch.no_grad()
     def reset(self) -> Tensor:
@@ -160,10 +166,12 @@ class ImitationEnv(Generic[AnySampler]):
     def step(self, action: Tensor) -> StepResult:
         """Act with ``action`` (N, A), clipped to [−1, 1], for one control period."""
         self.simulator.step(self._target(action, self.next_reference, self.simulator.dof))
-        self.steps += 1
-        self._set_times()
-        _write(self.reference, self.next_reference)
-        self._judge()
+        self._follow()
+        return self.result
+
+    def _follow_physics(self) -> None:
+        """All of a step that comes after the physics."""
+        self._advance()
         if self.style is not None:
             self.style.observe(self.simulator, self.reference, self.diverged)
         done = self.result.terminated | self.result.truncated
@@ -173,7 +181,6 @@ class ImitationEnv(Generic[AnySampler]):
             self._go_on()
         else:
             self._restart(done, *drawn)
-        return self.result
 
     def snapshot(self) -> Dict[str, Any]:
         """All that ``restore`` needs to go on exactly, but for the sampler, which has a state of its own."""
@@ -201,14 +208,17 @@ class ImitationEnv(Generic[AnySampler]):
         self.simulator.close()
 
     def _set_times(self) -> None:
-        torch.add(self.start_times, self.steps * self.control_dt, out=self.times)
+        self.times.copy_(self.start_times + self.steps * self.control_dt)
 
-    def _judge(self) -> None:
-        """Reward and end of episode in the state that the simulator came to."""
+    def _advance(self) -> None:
+        """The time that a step led to and the reference of then; reward and end of episode in the state that the simulator came to."""
+        self.steps.add_(1)
+        self._set_times()
+        _write(self.reference, self.next_reference)
         simulator, result = self.simulator, self.result
         is_over = self.times > self.motions.durations[self.clip_ids] - 0.5 * self.control_dt
         progress = Progress(self.steps, is_over, simulator.diverged)
-        found = self._verdict(simulator.body, self.reference.body, simulator.dof.power, progress, self.config, self.termination_distance)
+        found = verdict(simulator.body, self.reference.body, simulator.dof.power, progress, self.config, self.termination_distance)
         own = (result.reward, result.reward_terms, result.terminated, result.truncated, self.diverged)
         for old, new in zip(own, found):
             old.copy_(new)
@@ -222,28 +232,35 @@ class ImitationEnv(Generic[AnySampler]):
     def _restart(self, done: Tensor, clip_ids: Tensor, start_times: Tensor) -> None:
         """Begin the episodes (clip, start) in rows ``done`` (N,); observe the new states of all rows and the old ones of these."""
         rows = looking.rows_where(done)
-        left_body = _map_body(self.simulator.body, lambda part: part[rows].clone())
-        left_future = self._ahead(self.clip_ids[rows], self.times[rows])
-        self._place(done, rows, clip_ids, start_times)
-        _write(self._future, self._ahead(self.clip_ids, self.times))
-        seen = self._observe_restarts(_join(self.simulator.body, left_body), _join(self._future.body, left_future.body))
-        now, left = seen[: self.num_envs], seen[self.num_envs :].masked_fill(self.diverged[rows].unsqueeze(-1), 0.0)
-        self.result.observation.copy_(now)
-        self.result.final_observation.copy_(now)
-        self.result.final_observation[rows] = torch.where(done[rows].unsqueeze(-1), left, now[rows])
+        left = self._leave(rows)
+        self.simulator.set_state(done, self._assign(done, rows, clip_ids, start_times))
+        if self.style is not None:
+            self.style.begin(done, rows, self.simulator)
+        self._look(done, rows, *left)
 
-    def _place(self, done: Tensor, rows: Rows, clip_ids: Tensor, start_times: Tensor) -> None:
-        """Put the humanoids of ``done`` rows on the reference, lifted out of the floor."""
-        torch.where(done, clip_ids, self.clip_ids, out=self.clip_ids)
-        torch.where(done, start_times, self.start_times, out=self.start_times)
+    def _leave(self, rows: Rows) -> Tuple[BodyState, BodyState]:
+        """The bodies of ``rows`` as they are, and those of the references ahead of them."""
+        return _map_body(self.simulator.body, lambda part: part[rows].clone()), self._ahead(self.clip_ids[rows], self.times[rows]).body
+
+    def _assign(self, done: Tensor, rows: Rows, clip_ids: Tensor, start_times: Tensor) -> Pose:
+        """Give ``done`` rows their episodes; returns where humanoids begin: on the reference, lifted out of the floor."""
+        self.clip_ids.copy_(torch.where(done, clip_ids, self.clip_ids))
+        self.start_times.copy_(torch.where(done, start_times, self.start_times))
         self.steps.masked_fill_(done, 0)
         self._set_times()
         _write(self.reference, self._reference_at(self.clip_ids[rows], self.times[rows]), rows)
         penetration = (-self.motions.clearance(self.clip_ids[rows], self.times[rows])).clamp_min(0.0)
         self.lift[rows] = torch.where(done[rows], penetration, self.lift[rows])
-        self.simulator.set_state(done, self._lifted_pose())
-        if self.style is not None:
-            self.style.begin(done, rows, self.simulator)
+        return self._lifted_pose()
+
+    def _look(self, done: Tensor, rows: Rows, left_body: BodyState, left_future: BodyState) -> None:
+        """Observe all rows, and in ``done`` ones, which are among ``rows``, the bodies and references that they left."""
+        _write(self._future, self._ahead(self.clip_ids, self.times))
+        seen = observation(_join(self.simulator.body, left_body), _join(self._future.body, left_future))
+        now, left = seen[: self.num_envs], seen[self.num_envs :].masked_fill(self.diverged[rows].unsqueeze(-1), 0.0)
+        self.result.observation.copy_(now)
+        self.result.final_observation.copy_(now)
+        self.result.final_observation[rows] = torch.where(done[rows].unsqueeze(-1), left, now[rows])
 
     def _ahead(self, clip_ids: Tensor, times: Tensor) -> Reference:
         """The K references (M, K, …) that are observed at ``times`` (M,) s of clips (M,), in one look-up."""

@@ -229,8 +229,9 @@ class PufferImitation(PufferEnv):
             self._publish()
 
     def compile(self) -> None:
-        """Fuse the pure parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU."""
+        """Fuse the parts of a step with ``torch.compile``; worth its minute on a GPU, where it is recorded, too. A CPU needs a compiler."""
         self.env.compile()
+        self.env.record()
         self._statistics.compile()
 
     def close(self) -> None:

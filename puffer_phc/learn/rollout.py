@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from puffer_phc import looking
+from puffer_phc.env.captured import CapturedCall
 from puffer_phc.env.imitation import Episodes
-from puffer_phc.learn.captured import CapturedCall
 from puffer_phc.learn.policy import PHCPolicy, log_prob
 from puffer_phc.learn.recurrent import forgotten
 from puffer_phc.learn.seen import SeenSteps

@@ -30,6 +30,11 @@ PRIOR_SECONDS = 10.0
 class Sampler(Protocol):
     """Says where episodes begin, and hears how they end: what an environment needs."""
 
+    @property
+    def generators(self) -> List[torch.Generator]:
+        """What ``draw`` draws from."""
+        ...
+
     def draw(self) -> Tuple[Tensor, Tensor]:
         """Clips (N,) int64 and start times (N,) float32 s, fresh for every row."""
         ...
@@ -58,6 +63,7 @@ class FixedSampler:
     def __init__(self, clip_ids: Tensor, start_times: Tensor) -> None:
         self.clip_ids = clip_ids
         self.start_times = start_times
+        self.generators: List[torch.Generator] = []
 
     def draw(self) -> Tuple[Tensor, Tensor]:
         """The assignment."""
@@ -96,6 +102,11 @@ class TrainingSampler:
         self._set_probabilities(self._uniform)
         self.shared_counts: List[Tensor] = []
         """Counts since the last ``update``, to be summed over processes in place before it."""
+
+    @property
+    def generators(self) -> List[torch.Generator]:
+        """What ``draw`` draws from."""
+        return [self._random.generator]
 
     def draw(self) -> Tuple[Tensor, Tensor]:
         """Clips (N,) int64 and start times (N,) float32 s, fresh for every row."""

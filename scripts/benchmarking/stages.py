@@ -12,7 +12,7 @@ from benchmarking.clock import Stopwatch, TimeIsUpError, seconds_per_call
 from benchmarking.physics import BareBatch, time_physics
 from benchmarking.setting import Row, Setting
 from puffer_phc import build
-from puffer_phc.learn.captured import CapturedCall
+from puffer_phc.env.captured import CapturedCall
 from puffer_phc.learn.rollout import autocast
 from puffer_phc.learn.trainer import Trainer
 
