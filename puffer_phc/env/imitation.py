@@ -271,7 +271,7 @@ class ImitationEnv(Generic[AnySampler]):
     def _lifted_pose(self) -> Pose:
         pose = self.reference.pose()
         root_pos = torch.cat((pose.root_pos[:, :2], pose.root_pos[:, 2:] + self.lift.unsqueeze(-1)), dim=-1)
-        return pose._replace(root_pos=root_pos)
+        return Pose(root_pos, *pose[1:])
 
 
 def _empty_reference(*rows: int, device: torch.device) -> Reference:
