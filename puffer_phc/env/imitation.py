@@ -256,8 +256,8 @@ class ImitationEnv(Generic[AnySampler]):
     def _look(self, done: Tensor, rows: Rows, left_body: BodyState, left_future: BodyState) -> None:
         """Observe all rows, and in ``done`` ones, which are among ``rows``, the bodies and references that they left."""
         _write(self._future, self._ahead(self.clip_ids, self.times))
-        seen = observation(_join(self.simulator.body, left_body), _join(self._future.body, left_future))
-        now, left = seen[: self.num_envs], seen[self.num_envs :].masked_fill(self.diverged[rows].unsqueeze(-1), 0.0)
+        now = observation(self.simulator.body, self._future.body)
+        left = observation(left_body, left_future).masked_fill(self.diverged[rows].unsqueeze(-1), 0.0)
         self.result.observation.copy_(now)
         self.result.final_observation.copy_(now)
         self.result.final_observation[rows] = torch.where(done[rows].unsqueeze(-1), left, now[rows])
