@@ -55,6 +55,11 @@ def test_sizes():
     assert [observation_size(k) for k in (1, 3)] == [934, 358 + 3 * 576]
 
 
+def test_of_nobody_has_its_columns():
+    nobody = BodyState(*(part[:0] for part in random_body(0, 1)))
+    assert observation(nobody, frames(nobody, nobody)).shape == (0, observation_size(2))
+
+
 def test_whole_is_the_parts_frame_after_frame():
     body, near, far = random_body(0, 3), random_body(1, 3), random_body(2, 3)
     parts = (self_observation(body), imitation_observation(body, frames(near)), imitation_observation(body, frames(far)))

@@ -118,10 +118,10 @@ def _frame_blocks(heading: _Heading, body: BodyState, local_quats: Tensor, futur
         future.ang_vel - body.ang_vel.unsqueeze(1),
         future.pos - body.pos[:, None, :1],
     )
-    vectors = _turn_vectors(heading, torch.cat(differences, dim=2).flatten(1, 2)).reshape(num_envs, num_frames, -1)
+    vectors = _turn_vectors(heading, torch.cat(differences, dim=2).flatten(1, 2)).reshape(num_envs, num_frames, 12 * NUM_BODIES)
     ref_quats = _turn_quats(heading, future.quat.flatten(1, 2)).unflatten(2, (num_frames, NUM_BODIES))
     turns = _multiply_by_inverse(ref_quats, local_quats.unsqueeze(2))
-    sixd = _tangent_normal(torch.cat((turns, ref_quats), dim=2)).reshape(num_envs, 2, num_frames, -1)
+    sixd = _tangent_normal(torch.cat((turns, ref_quats), dim=2)).reshape(num_envs, 2, num_frames, 6 * NUM_BODIES)
     pos, vel, relative = vectors.split((3 * NUM_BODIES, 6 * NUM_BODIES, 3 * NUM_BODIES), dim=-1)
     return torch.cat((pos, sixd[:, 0], vel, relative, sixd[:, 1]), dim=-1).flatten(1)
 
