@@ -25,6 +25,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.run_folder import load_newest, load_own, save_in_run, save_own
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.motion.file import save_motion_file
+from puffer_phc.resources import child_environment
 
 pytest.importorskip("mujoco", reason="the training processes need the MuJoCo backend")
 
@@ -368,7 +369,7 @@ def wait_for_iterations(runs: Path, process: Any, count: int) -> Path:
         logs = list(runs.glob("*/metrics.jsonl"))
         if logs and len(logs[0].read_bytes().splitlines()) >= count:
             return logs[0].parent
-        assert process.poll() is None
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     raise AssertionError("no iterations within four minutes")
 
@@ -385,7 +386,7 @@ def run_and_kill(folder: Path, victim: int, *more: str) -> None:
     """Under torchrun the run ends within a minute, says why, and has what was learned; one process goes on from it."""
     script = Path(__file__).parents[1] / "scripts" / "train.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
+    environment = {**child_environment(), "OMP_NUM_THREADS": "1"}
     command = [*launcher, *options(folder, *more)]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
     try:
