@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from puffer_phc import build
 from puffer_phc.command_line import INTERRUPTED, TERMINATED
 from puffer_phc.commands import stopping as signals
 from puffer_phc.errors import CheckpointError, LostProcessError
+from puffer_phc.learn import rescue
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.run_folder import load_newest, load_own, save_in_run, save_own
@@ -230,6 +232,47 @@ def test_a_process_that_waits_in_vain_saves_and_ends_soon_after_it_was_told_to(f
     assert resumed(World(), folder, GOOD + 3).fit()
 
 
+class Stuck(NamedTuple):
+    """A device's event that never comes."""
+
+    waits_for: threading.Event
+
+    def synchronize(self) -> None:
+        self.waits_for.wait()
+
+
+class Lost(NamedTuple):
+    """An event of a device that is lost."""
+
+    def synchronize(self) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+
+@pytest.mark.parametrize("kind", ["stuck", "lost"])
+def test_where_the_device_does_not_answer_the_state_before_is_saved(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rescue, "_ANSWER_SECONDS", 0.2)
+    whole = make_trainer(World(), folder, GOOD).checkpoint()
+    saving = rescue.Rescue(folder / "run", lambda policy, state: whole._replace(policy=policy, trainer=state), 0, 3, torch.device("cpu"))
+    for iteration in (3, 4, 5):
+        saving.keep(iteration, whole.policy, {**(whole.trainer or {}), "iteration": iteration})
+    never = threading.Event()
+    try:
+        saving._states[-1] = saving._states[-1]._replace(copies=Stuck(never) if kind == "stuck" else Lost())
+        saving.save()
+    finally:
+        never.set()
+    assert (load_newest(folder / "run")[1].trainer or {})["iteration"] == 4
+
+
+def test_where_the_device_answers_nothing_at_all_that_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = make_trainer(World(), folder, GOOD).checkpoint()
+    saving = rescue.Rescue(folder / "none", lambda *_: whole, 0, 3, torch.device("cpu"))
+    saving.keep(5, whole.policy, whole.trainer or {})
+    saving._states[-1] = saving._states[-1]._replace(copies=Lost())
+    saving.save()
+    assert "until iteration 5 is lost: the device does not answer" in caplog.text and not (folder / "none").exists()
+
+
 def test_a_process_alone_spends_nothing_on_the_loss_of_another(folder: Path) -> None:
     trainer, saved = make_trainer(World(), folder, GOOD), []
 
@@ -363,13 +406,17 @@ def options(folder: Path, *more: str) -> List[str]:
     return [*(str(word) for option in small.items() for word in option), *more]
 
 
-def wait_for_iterations(runs: Path, process: Any, count: int) -> Path:
+LAST_MOMENT = 28.0
+"""Seconds after which torchrun is about to kill who is left."""
+
+
+def wait_for_iterations(folder: Path, process: Any, count: int) -> Path:
     """The folder of a run that has logged so many iterations."""
     for _ in range(2400):
-        logs = list(runs.glob("*/metrics.jsonl"))
+        logs = list(folder.glob("runs/*/metrics.jsonl"))
         if logs and len(logs[0].read_bytes().splitlines()) >= count:
             return logs[0].parent
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, (folder / "errors.txt").read_text(encoding="utf-8")
         time.sleep(0.1)
     raise AssertionError("no iterations within four minutes")
 
@@ -382,25 +429,36 @@ def process_of(launcher: int, rank: int) -> int:
     raise AssertionError(f"no rank {rank}")
 
 
+def time_to_the_end_of(run: Any, survivor: int) -> float:
+    """Seconds until the launcher ends; where the process that is left does not end in time, it says where it stands."""
+    began = time.monotonic()
+    try:
+        run.wait(LAST_MOMENT)
+    except subprocess.TimeoutExpired:
+        os.kill(survivor, signal.SIGABRT)
+        run.wait(60 - LAST_MOMENT)
+    return time.monotonic() - began
+
+
 def run_and_kill(folder: Path, victim: int, *more: str) -> None:
     """Under torchrun the run ends within a minute, says why, and has what was learned; one process goes on from it."""
     script = Path(__file__).parents[1] / "scripts" / "train.py"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), str(script)]
-    environment = {**child_environment(), "OMP_NUM_THREADS": "1"}
+    environment = {**child_environment(), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     command = [*launcher, *options(folder, *more)]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-    try:
-        run_dir = wait_for_iterations(folder / "runs", run, 5)
-        os.kill(process_of(run.pid, victim), signal.SIGKILL)
-        killed = time.monotonic()
-        _, errors = run.communicate(timeout=60)
-        seconds = time.monotonic() - killed
-        print(f"ended {seconds:.1f} s after the kill")
-        assert seconds < 60
-    finally:
-        run.kill()
-    assert run.returncode != 0
-    assert "SIGKILL" in errors and "has what was learned until iteration" in errors
+    with (folder / "errors.txt").open("w", encoding="utf-8") as log:
+        run = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=environment)
+        try:
+            run_dir = wait_for_iterations(folder, run, 5)
+            survivor = process_of(run.pid, 1 - victim)
+            os.kill(process_of(run.pid, victim), signal.SIGKILL)
+            seconds = time_to_the_end_of(run, survivor)
+        finally:
+            run.kill()
+    errors = (folder / "errors.txt").read_text(encoding="utf-8")
+    print(f"ended {seconds:.1f} s after the kill")
+    assert seconds < LAST_MOMENT and run.returncode != 0, errors
+    assert "SIGKILL" in errors and "has what was learned until iteration" in errors, errors
     state = load_newest(run_dir)[1].trainer or {}
     assert state["iteration"] >= 4
     resume = ["--resume", str(run_dir), "--train.total_timesteps", str(state["global_step"] + 128)]

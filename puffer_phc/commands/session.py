@@ -47,17 +47,26 @@ def settled(options: Config, checkpoint: Optional[Checkpoint] = None) -> Iterato
     with World.from_environment(device.type) as world:
         if device.type == "cuda" and world.size > 1:
             device = torch.device("cuda", world.local_rank)
+        elif device.index is not None and device.type == "cuda":
+            torch.cuda.set_device(device)  # graphs are recorded on the current one
         config = resolve(options, device)
         if config.train.deterministic:
             be_deterministic()
         set_products(config.train.precision)
-        yield Session(with_equal_limits(config, world), device, world, checkpoint)
+        yield Session(common(config, world), device, world, checkpoint)
 
 
-def with_equal_limits(config: Config, world: World) -> Config:
-    """``config`` with as many frames of motion on every device as the fullest one has room for: all are to hold the same clips."""
+def common(config: Config, world: World) -> Config:
+    """``config`` as it is for all processes, so that any of them, or one alone, goes on from the checkpoint of another.
+
+    Their devices have no numbers, and as many frames of motion as the fullest one has room for: all are to hold the same clips.
+    """
+    if world.size == 1:
+        return config
     frames = min(world.gather(chosen(config.env.max_resident_frames)))
-    return dataclasses.replace(config, env=dataclasses.replace(config.env, max_resident_frames=frames))
+    env = dataclasses.replace(config.env, max_resident_frames=frames)
+    train = dataclasses.replace(config.train, device=torch.device(config.train.device).type)
+    return dataclasses.replace(config, env=env, train=train)
 
 
 def needed_checkpoint(arguments: Parsed) -> Path:
