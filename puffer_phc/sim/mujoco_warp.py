@@ -2,8 +2,8 @@
 
 import logging
 import time
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List
+from contextlib import contextmanager, nullcontext
+from typing import Any, ContextManager, Dict, Iterator, List
 
 import mujoco
 import mujoco_warp
@@ -15,9 +15,9 @@ from puffer_phc.errors import BackendError
 from puffer_phc.humanoid import skeleton
 from puffer_phc.humanoid.mjcf import PhysicsOptions, build_mjcf
 from puffer_phc.sim import warp_kernels as kernels
+from puffer_phc.sim import warp_order
 from puffer_phc.sim.pd import pd_gains
 from puffer_phc.sim.simulator import Counters
-from puffer_phc.sim.warp_order import order_sums
 from puffer_phc.state import BodyState, DofState, Pose
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class MujocoWarpSimulator:
     current stream, and nothing in it waits for the device. On the CPU device the same kernels run one by one: right, but slow, for
     tests. ``model`` is MuJoCo's model of one humanoid.
 
-    Where torch is told to be deterministic when the simulator is made, the engine orders its contacts, constraint rows and sums: slower,
-    and the same bits each time.
+    Where torch is told to be deterministic when the simulator is made, ``puffer_phc.sim.warp_order`` puts the engine's contacts, constraint
+    rows and sums in order: the same bits each time.
 
     ``contacts_per_env`` and ``constraints_per_env`` (rounded up to whole tiles) size the buffers; what does not fit is dropped, counted
     and reported by ``read_counters``.
@@ -61,6 +61,7 @@ class MujocoWarpSimulator:
             raise BackendError(f"backend 'mujoco_warp' needs at least one environment, not {num_envs}")
         self.num_envs, self.device, self.options = num_envs, _existing_device(device), options
         self.control_dt = options.control_dt
+        self.is_ordered = torch.are_deterministic_algorithms_enabled()
         self.contacts_per_env = contacts_per_env
         self.constraints_per_env = -(-constraints_per_env // _CONSTRAINT_TILE) * _CONSTRAINT_TILE
         self._streams: Dict[int, Any] = {}
@@ -71,7 +72,7 @@ class MujocoWarpSimulator:
         warp.init()
         logger.info("compiling physics kernels for %s: about two minutes the first time, cached afterwards", self.device)
         started = time.perf_counter()
-        with self._build_scope(), _said_of_determinism(num_envs):
+        with self._build_scope():
             self._build_model()
             self._bind_kernels()
             self._warm_up()
@@ -187,25 +188,24 @@ class MujocoWarpSimulator:
         self._counters = torch.zeros(3, dtype=torch.int32, device=device)
         self._demand = torch.zeros(3, dtype=torch.int32, device=device)
 
+    def _order(self) -> ContextManager[None]:
+        return warp_order.in_order() if self.is_ordered else nullcontext()
+
     def _build_model(self) -> None:
         engine: Any = mujoco
         self.model = engine.MjModel.from_xml_string(build_mjcf(self.options))
         # Boxes meet boxes only where a foot meets the other: the closed form does for them, and the general convex code, its compile
         # time and its 2 kB a contact are not needed.
         self.model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_NATIVECCD)
-        self.warp_model = mujoco_warp.put_model(self.model)
+        with self._order():
+            self.warp_model = mujoco_warp.put_model(self.model)
         self.warp_model.opt.warn_overflow = 0
-        if torch.are_deterministic_algorithms_enabled():
-            order_sums()
-            self.warp_model.opt.deterministic = True
+        if self.is_ordered:
+            warp_order.ordered(self.warp_model)
         self.warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
-        self._data = mujoco_warp.put_data(
-            self.model,
-            engine.MjData(self.model),
-            nworld=self.num_envs,
-            nconmax=self.contacts_per_env,
-            njmax=self.constraints_per_env,
-        )
+        sizes = {"nworld": self.num_envs, "nconmax": self.contacts_per_env, "njmax": self.constraints_per_env}
+        with self._order():
+            self._data = mujoco_warp.put_data(self.model, engine.MjData(self.model), **sizes)
 
     def _bind_kernels(self) -> None:
         """Views of the engine's arrays as tensors and of our tensors as its arrays: nothing is copied, and no address ever moves."""
@@ -248,7 +248,8 @@ class MujocoWarpSimulator:
 
     def _control_step(self) -> None:
         for substep in range(self.options.substeps):
-            mujoco_warp.step(self.warp_model, self._data)
+            with self._order():
+                mujoco_warp.step(self.warp_model, self._data)
             self._launch(kernels.measure, [substep == 0, 1.0 / self.options.substeps, *self._measured])
         self._settle()
 
@@ -261,17 +262,6 @@ class MujocoWarpSimulator:
 
     def _launch(self, kernel: Any, arguments: List[Any]) -> None:
         warp.launch(kernel, dim=(self.num_envs, skeleton.NUM_BODIES), inputs=arguments)
-
-
-@contextmanager
-def _said_of_determinism(num_envs: int) -> Iterator[None]:
-    """The engine's deterministic mode takes room for each sum, some megabytes an environment."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not torch.are_deterministic_algorithms_enabled():
-            raise
-        raise BackendError(f"deterministic physics of {num_envs} environments does not fit; use fewer (--env.num_envs): {error}") from error
 
 
 def _existing_device(device: torch.device) -> torch.device:

@@ -1,72 +1,140 @@
-"""What makes MuJoCo Warp's deterministic mode possible for a thousand and more environments of this humanoid.
+"""MuJoCo Warp with the same bits each time: what it leaves to chance on a GPU is put in order, without its own deterministic mode's sorting.
 
-In that mode each atomic addition writes a record, and the records are sorted before they are summed. Room is set aside for as many as a
-kernel could write whatever the model: for the Hessian of Newton's method over a million an environment, more than the engine can count
-beyond 1,900 environments, where a few thousand are written. Two facts about the model do without:
+In that mode (version 3.17) contacts and constraint rows come in whatever order threads come: the functions that would sort them are empty.
+Its sums are in order because each atomic addition writes a record and all records are sorted, as many as there is room for. Here instead:
 
-- The order of the additions to a Hessian varies because several groups of threads share one humanoid's constraints. One warp can take
-  them all, block after block: what is added to one entry then comes from instructions that one warp issues one after the other.
-- An actuator of a ball joint acts on three coordinates, and so adds to three entries above the diagonal.
+- Contacts are sorted, and a world's first one numbers the rows of all.
+- Sums over constraint rows and coordinates are made by ``warp_sums``, where every number has one thread that writes it.
+- Bodies add to their parents atomically, all of one depth at once: levels are split such that no two of one launch have the same parent.
+- The inertia of a tree of more than 64 coordinates would be factorised by atomic subtractions: up to 96 are one dense tile here.
+- J q̇ of a contact's rows is added up by eight threads: done again by one, and what follows from it too.
+
+What is left are additions of integers; of zeros, as each of a ball joint's three actuators adds to the other two axes; and of one number to
+each place.
 """
 
-import functools
 import inspect
-from typing import Any, Callable, Dict, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-import torch
-from mujoco_warp._src import solver
+import numpy as np
+import warp
+from mujoco_warp._src import collision_driver, constraint, solver, types
 
-_COORDINATES_OF_AN_ACTUATOR = 3
-_GROUPS = "_jtdaj_groups_per_world"
-_ARGUMENTS: Dict[str, Callable[..., Tuple[Any, ...]]] = {
-    "_JTDACJ_sparse": lambda *given: given[:4],
-    "_update_gradient_h_incremental_sparse": lambda *given: given[:1],
-    "_add_actuator_metric_dense": lambda size, *mode: (min(size, _COORDINATES_OF_AN_ACTUATOR), *mode),
+from puffer_phc.errors import BackendError
+from puffer_phc.sim import warp_sums
+
+_DENSE_TREE = 96
+_FIELDS = ("dist", "pos", "frame", "includemargin", "friction", "solref", "solreffriction", "solimp", "dim", "geom", "worldid", "type")
+_FIELDS += ("geomcollisionid", "adhesion")
+"""What a contact is made of here; ``flex``, ``elem`` and ``vert`` belong to bodies that bend, ``efc_address`` is empty when they are sorted."""
+
+
+def sort_contacts(model: Any, data: Any) -> None:
+    """Put the contacts of ``data`` in order: by world, pair of geometries and number within the pair. Nothing waits for the device."""
+    size, contact = data.naconmax, data.contact
+    keys, places = warp.empty(2 * size, dtype=warp.int64), warp.empty(2 * size, dtype=int)
+    known_by = [contact.worldid, contact.geom, contact.geomcollisionid]
+    warp.launch(warp_sums.contact_keys, dim=size, inputs=[model.ngeom, data.nacon, *known_by, keys, places])
+    warp.utils.radix_sort_pairs(keys, places, size)
+    for name in _FIELDS:
+        field = _words(getattr(contact, name))
+        before = warp.clone(field)
+        warp.launch(warp_sums.gather, dim=field.shape, inputs=[data.nacon, places, before, field])
+
+
+def sum_row_speeds(model: Any, data: Any) -> None:
+    """J q̇ of every row by one thread, then the engine's own kernel for what depends on it."""
+    rows, contact = data.efc, data.contact
+    jacobian = [data.nefc, rows.J_rownnz, rows.J_rowadr, rows.J_colind, rows.J]
+    warp.launch(warp_sums.row_speeds, dim=(data.nworld, data.njmax), inputs=[*jacobian, data.qvel, rows.Jqvel])
+    inputs = [model.opt.timestep, model.opt.disableflags, model.opt.impratio_invsqrt, model.body_invweight0, model.geom_bodyid]
+    inputs += [contact.efc_address, rows.Jqvel, data.nacon, contact.dist, contact.dim, contact.includemargin, contact.worldid, contact.geom]
+    inputs += [contact.friction, contact.solref, contact.solreffriction, contact.solimp, contact.adhesion, contact.type]
+    inputs += [rows.type, rows.id, rows.pos, rows.margin, rows.D, rows.vel, rows.aref, rows.frictionloss]
+    is_discrete = model.opt.integrator == types.IntegratorType.DISCRETE
+    kernel = constraint._efc_contact_update(model.opt.cone, model.flg_adhesion, is_discrete)
+    warp.launch(kernel, dim=(data.naconmax, int(model.nmaxpyramid)), inputs=inputs)
+
+
+def _words(field: Any) -> Any:
+    """An array (C,) of numbers, vectors or matrices as integers (C, W) in the same memory: four bytes each."""
+    words = warp.types.type_size_in_bytes(field.dtype) // 4
+    return warp.array(ptr=field.ptr, dtype=int, shape=(field.shape[0], words), device=field.device, copy=False)
+
+
+def _gradient(is_where_changed: bool, deterministic: bool = False) -> Any:
+    return warp_sums.gradient_where_changed if is_where_changed else warp_sums.gradient
+
+
+def _always(kernel: Any) -> Callable[..., Any]:
+    return lambda *given: kernel
+
+
+_PARTS: Dict[Tuple[Any, str], Tuple[Any, Tuple[str, ...]]] = {
+    (collision_driver, "_sort_contacts"): (sort_contacts, ("m", "d")),
+    (constraint, "_sort_constraints"): (sum_row_speeds, ("m", "d")),
+    (constraint, "_efc_contact_init"): (_always(warp_sums.contact_rows), ("cone_type", "is_sparse", "newton", "flg_adhesion")),
+    (solver, "_update_constraint_init_qfrc_constraint_sparse"): (
+        _always(warp_sums.constraint_forces),
+        ("compact", "nv", "deterministic"),
+    ),
+    (solver, "_update_gradient_grad"): (_gradient, ("stable_fast", "deterministic")),
+    (solver, "_JTDACJ_sparse"): (
+        _always(warp_sums.hessian),
+        ("compact", "cone_type", "max_condim", "block_dim", "max_records", "deterministic"),
+    ),
+    (solver, "_update_gradient_h_incremental_sparse"): (
+        _always(warp_sums.hessian_changes),
+        ("compact", "max_records", "deterministic"),
+    ),
 }
-"""Makers of the solver's kernels, by name: the arguments to call them with, for those that the engine gives, records being the last."""
-
-_PARAMETERS = {
-    "_JTDACJ_sparse": ("compact", "cone_type", "max_condim", "block_dim", "max_records", "deterministic"),
-    "_update_gradient_h_incremental_sparse": ("compact", "max_records", "deterministic"),
-    "_add_actuator_metric_dense": ("nv", "deterministic"),
-    _GROUPS: ("nworld", "njmax", "kernel"),
-}
-"""What these take in the versions of the engine that this is written for."""
-
-_is_ordered = False
+"""Parts of the engine, by module and name: what stands in for them, and their parameters in the version that this is written for."""
 
 
-def order_sums() -> None:
-    """From now on the engine's deterministic mode is as above; no other of its modes changes.
-
-    An engine that no longer has these parts, or has others, keeps its own way. Safe to call again.
-    """
-    global _is_ordered
-    if _is_ordered or not all(map(_is_known, _PARAMETERS)):
-        return
-    for name, arguments in _ARGUMENTS.items():
-        setattr(solver, name, _called_with(arguments, getattr(solver, name)))
-    setattr(solver, _GROUPS, _one_group(getattr(solver, _GROUPS)))
-    _is_ordered = True
+def unknown_parts() -> List[str]:
+    """The parts that the installed engine does not have, or has with other parameters."""
+    return [name for (module, name), (_, parameters) in _PARTS.items() if _parameters(module, name) != parameters]
 
 
-def _is_known(name: str) -> bool:
-    """Whether the engine has the function ``name``, with the parameters that it had."""
-    function = getattr(solver, name, None)
-    return function is not None and tuple(inspect.signature(function).parameters) == _PARAMETERS[name]
+def _parameters(module: Any, name: str) -> Tuple[str, ...]:
+    function = getattr(module, name, None)
+    return () if function is None else tuple(inspect.signature(function).parameters)
 
 
-def _called_with(arguments: Callable[..., Tuple[Any, ...]], make: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(make)
-    def kernel(*given: Any) -> Any:
-        return make(*arguments(*given))
+@contextmanager
+def in_order() -> Iterator[None]:
+    """What the engine does in here, and the graphs that are recorded in here, it does in order; ``ordered`` makes the model for it."""
+    if unknown_parts():
+        raise BackendError(f"this version of MuJoCo Warp cannot be made deterministic: it has no, or another, {unknown_parts()[0]}")
+    parts = {place: part for place, (part, _) in _PARTS.items()}
+    parts[types, "M_BLOCK_DENSE_MAX"] = _DENSE_TREE
+    before = {(module, name): getattr(module, name) for module, name in parts}
+    try:
+        _set(parts)
+        yield
+    finally:
+        _set(before)
 
-    return kernel
+
+def _set(parts: Dict[Tuple[Any, str], Any]) -> None:
+    for (module, name), part in parts.items():
+        setattr(module, name, part)
 
 
-def _one_group(count: Callable[..., int]) -> Callable[..., int]:
-    @functools.wraps(count)
-    def groups_per_world(*given: Any) -> int:
-        return 1 if torch.are_deterministic_algorithms_enabled() else count(*given)
+def ordered(model: Any) -> None:
+    """Ready a model of the engine, made ``in_order``, for its part of the order."""
+    model.opt.deterministic = types.DeterminismType.CONTACTS | types.DeterminismType.CONSTRAINT
+    model.body_tree = tuple(warp.array(part, dtype=int) for part in _without_siblings(model.body_tree, model.body_parentid.numpy()))
 
-    return groups_per_world
+
+def _without_siblings(levels: Any, parents: Any) -> List[List[int]]:
+    """Levels of bodies split into parts in which no two have the same parent, in the levels' order."""
+    parts: List[List[int]] = []
+    for level in levels:
+        rest = level.numpy().tolist()
+        while rest:
+            _, first = np.unique(parents[rest], return_index=True)
+            parts.append([rest[i] for i in sorted(first)])
+            rest = [body for i, body in enumerate(rest) if i not in set(first)]
+    return parts
