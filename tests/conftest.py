@@ -28,3 +28,20 @@ def browser(tmp_path):
     opened = Browser(tmp_path / "profile")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    """``train.deterministic``, whose switches belong to the process: back at their places afterwards."""
+    import torch._inductor.config as compiler
+
+    from puffer_phc.learn.determinism import be_deterministic
+
+    for name in ("deterministic", "shape_padding", "dynamic_scale_rblock"):
+        if hasattr(compiler, name):
+            monkeypatch.setattr(compiler, name, getattr(compiler, name))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    be_deterministic()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True

@@ -1,7 +1,8 @@
-"""MuJoCo Warp with the same bits each time: what it leaves to chance on a GPU is put in order, without its own deterministic mode's sorting.
+"""MuJoCo Warp with the same bits each time: what it leaves to chance on a GPU is put in order, without sorting what is summed.
 
-In that mode (version 3.17) contacts and constraint rows come in whatever order threads come: the functions that would sort them are empty.
-Its sums are in order because each atomic addition writes a record and all records are sorted, as many as there is room for. Here instead:
+Its own deterministic mode (version 3.17) leaves contacts and constraint rows in whatever order threads come: the functions that would sort
+them are empty. Sums are in order there because each atomic addition writes a record and all records are sorted, as many as there is room
+for: hundreds of sorts a step. Here instead:
 
 - Contacts are sorted, and a world's first one numbers the rows of all.
 - Sums over constraint rows and coordinates are made by ``warp_sums``, where every number has one thread that writes it.
@@ -27,13 +28,14 @@ from puffer_phc.sim import warp_sums
 _DENSE_TREE = 96
 _FIELDS = ("dist", "pos", "frame", "includemargin", "friction", "solref", "solreffriction", "solimp", "dim", "geom", "worldid", "type")
 _FIELDS += ("geomcollisionid", "adhesion")
-"""What a contact is made of here; ``flex``, ``elem`` and ``vert`` belong to bodies that bend, ``efc_address`` is empty when they are sorted."""
+"""What a contact is made of here: ``flex``, ``elem`` and ``vert`` are of bodies that bend, ``efc_address`` is empty when this is sorted."""
 
 
 def sort_contacts(model: Any, data: Any) -> None:
     """Put the contacts of ``data`` in order: by world, pair of geometries and number within the pair. Nothing waits for the device."""
     size, contact = data.naconmax, data.contact
-    keys, places = warp.empty(2 * size, dtype=warp.int64), warp.empty(2 * size, dtype=int)
+    integer: Any = warp.int64
+    keys, places = warp.empty(2 * size, dtype=integer), warp.empty(2 * size, dtype=int)
     known_by = [contact.worldid, contact.geom, contact.geomcollisionid]
     warp.launch(warp_sums.contact_keys, dim=size, inputs=[model.ngeom, data.nacon, *known_by, keys, places])
     warp.utils.radix_sort_pairs(keys, places, size)
@@ -123,7 +125,9 @@ def _set(parts: Dict[Tuple[Any, str], Any]) -> None:
 
 
 def ordered(model: Any) -> None:
-    """Ready a model of the engine, made ``in_order``, for its part of the order."""
+    """Ready a model of the engine, made ``in_order``, for its part of the order. Raises BackendError for solvers that have none here."""
+    if (model.opt.cone, model.opt.solver, model.is_sparse) != (types.ConeType.PYRAMIDAL, types.SolverType.NEWTON, True):
+        raise BackendError("deterministic physics needs pyramidal cones, Newton's method and a sparse Jacobian")
     model.opt.deterministic = types.DeterminismType.CONTACTS | types.DeterminismType.CONSTRAINT
     model.body_tree = tuple(warp.array(part, dtype=int) for part in _without_siblings(model.body_tree, model.body_parentid.numpy()))
 

@@ -1,10 +1,12 @@
 # type: ignore
-# Warp compiles the source of these functions: its own language with its own types, of which Python's checkers know little.
+# ruff: noqa: N803, RUF046, UP018
+# Warp compiles the source of these functions: its own language with its own types, of which Python's checkers know little. It wants
+# numbers that change within a loop to be made by float() and int(). Matrices are called as in the equations.
 """Kernels that stand in for those of MuJoCo Warp whose results depend on which thread comes first.
 
-Each takes the arguments of the one it stands in for, and computes the same but for rounding. The difference is who writes: here every number
-has one thread that writes it, which takes what it is made of in one order, so that no addition has to be atomic. Rows are constraint rows
-of the sparse Jacobian J: row r of a world has ``J_rownnz[r]`` entries from ``J_rowadr[r]`` on, their columns descending.
+Each takes the arguments of the one it stands in for, and computes the same but for rounding. The difference is who writes: here every
+number has one thread that writes it, which takes what it is made of in one order, so that no addition has to be atomic. Rows are
+constraint rows of the sparse Jacobian J: row r of a world has ``J_rownnz[r]`` entries from ``J_rowadr[r]`` on, their columns descending.
 """
 
 import warp as wp
@@ -101,9 +103,8 @@ def contact_rows(
     if first >= count:
         return
     w = world[first]
-    if first > 0:
-        if world[first - 1] == w:
-            return
+    if first > 0 and world[wp.max(first - 1, 0)] == w:
+        return
     row = nefc[w]
     entry = num_entries[w]
     block = num_blocks[w]
@@ -180,11 +181,11 @@ def constraint_forces(
     for dof in range(thread, qfrc_constraint.shape[1], max_rows):
         total = float(0.0)
         for row in range(wp.min(nefc[w], max_rows)):
-            f = force[w, row]
-            if f != 0.0:
+            push = force[w, row]
+            if push != 0.0:
                 for i in range(J_rowadr[w, row], J_rowadr[w, row] + J_rownnz[w, row]):
                     if J_colind[w, 0, i] == dof:
-                        total += J[w, 0, i] * f
+                        total += J[w, 0, i] * push
         qfrc_constraint[w, dof] = total
 
 
