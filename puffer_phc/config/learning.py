@@ -123,7 +123,7 @@ class TrainConfig:
     """Lowest share of the learning rate."""
     lr_cooldown: float = 0.0
     """Share of the run, its last, over which the learning rate falls in a straight line to nothing."""
-    target_kl: float = 0.02
+    target_kl: float = 0.03
     """The learning rate adapts so that one iteration moves the policy by about this KL divergence; 0: it does not."""
     gamma: float = 0.98
     """Discount per step."""
