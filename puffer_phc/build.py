@@ -36,6 +36,9 @@ POLICIES = {"PHCPolicy": PHCPolicy, "LSTMActorPolicy": LSTMActorPolicy, "LSTMCri
 SINGLE_BACKENDS = ("isaac_gym",)
 """Engines of which a process can have one simulation only."""
 
+RECORDED_BACKENDS = ("mujoco_warp",)
+"""Engines whose resets can be recorded in a CUDA graph: Isaac Gym's look at which rows there are."""
+
 
 def physics_options(env: EnvConfig) -> PhysicsOptions:
     """The part of [env] that the physics engine is built from."""
@@ -107,6 +110,8 @@ def make_environment(config: Config, motions: MotionLibrary, world: Optional[Wor
     adapter = PufferImitation(imitation)
     if config.train.compile:
         adapter.compile()
+        if env.backend in RECORDED_BACKENDS:
+            imitation.record()
     return adapter
 
 

@@ -233,6 +233,21 @@ def two_processes(function: Any, folder: Path, name: str) -> List[Dict[str, Any]
     return [torch.load(folder / f"{name}{rank}.pt") for rank in range(2)]
 
 
+def test_a_launch_that_waits_leaves_pythons_lock_to_the_thread_that_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes on GPUs. Torch's own launcher of compiled kernels, where it has one, keeps the lock."""
+    from torch._inductor import config
+
+    if not hasattr(config, "static_cuda_launcher_default"):
+        pytest.skip("this torch has no such launcher, or another way to choose it")
+    monkeypatch.setattr(os, "environ", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"})
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    assert config.static_cuda_launcher_default()
+    World.from_environment("cuda")
+    assert not config.static_cuda_launcher_default()
+
+
 def test_sums_means_moments_and_gathering(tmp_path: Path) -> None:
     rows = torch.arange(40.0).reshape(10, 4).square()
     for rank, result in enumerate(two_processes(reduce_worker, tmp_path, "reduce")):

@@ -10,7 +10,8 @@ from synthetic_motion import swaying_library
 from variants import make_trainer, small_config
 from waiting import looking_costs
 
-from puffer_phc.config import EnvConfig
+from puffer_phc import build
+from puffer_phc.config import Config, EnvConfig, TrainConfig
 from puffer_phc.env.fused import Fused
 from puffer_phc.env.imitation import ImitationEnv
 from puffer_phc.env.puffer import PufferImitation
@@ -77,6 +78,46 @@ def test_what_a_discriminator_sees_is_compiled_for_fewer_shapes_than_torch_keeps
             trainer.take_in()
             trainer.env.reset()
     assert "too many shapes" not in caplog.text
+
+
+class LaunchError(RuntimeError):
+    """What code that torch's compilers made raises when it runs."""
+
+    __module__ = "torch._inductor.runtime"
+
+
+def test_a_step_whose_compiled_code_breaks_down_when_it_has_run_counts_once(monkeypatch):
+    def break_down_at_the_end(graph, inputs):
+        def run(*arguments):
+            graph.forward(*arguments)
+            raise LaunchError("no such launch")
+
+        return run
+
+    def steps_of(compiled):
+        sampler = EnvConfig()
+        env = ImitationEnv(
+            KinematicSimulator(3), MOTIONS, make_sampler(sampler, MOTIONS, EnvRandom(0, 3, torch.device("cpu"))), sampler, None
+        )
+        if compiled:
+            env.compile()
+        results = [part.clone() for _ in range(12) for part in env.step(torch.zeros(3, env.action_size))]
+        return [*results, env.steps, env.times]
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=break_down_at_the_end))
+    with looking_costs():
+        assert all(map(torch.equal, steps_of(compiled=True), steps_of(compiled=False)))
+
+
+@pytest.mark.parametrize(("backend", "is_recorded"), [("mujoco_warp", True), ("isaac_gym", False)])
+def test_what_follows_the_physics_is_recorded_only_where_resets_can_be(monkeypatch, backend, is_recorded):
+    """Isaac Gym's ``set_state`` looks at which rows there are, and on a GPU no recording survives that."""
+    recorded = []
+    monkeypatch.setattr(ImitationEnv, "record", lambda env: recorded.append(env))
+    monkeypatch.setattr(build, "make_simulator", lambda env, num_envs, device: KinematicSimulator(num_envs))
+    config = Config(env=EnvConfig(backend=backend, num_envs=3), train=TrainConfig(compile=True))
+    adapter = build.make_environment(config, MOTIONS)
+    assert recorded == ([adapter.env] if is_recorded else [])
 
 
 def test_other_errors_come_through():

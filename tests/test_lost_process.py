@@ -1,6 +1,7 @@
 """Two processes train as one, and one of them is told to stop, dies or hangs: what they had learned is saved, and nobody is asked."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -8,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 import torch
@@ -232,45 +234,73 @@ def test_a_process_that_waits_in_vain_saves_and_ends_soon_after_it_was_told_to(f
     assert resumed(World(), folder, GOOD + 3).fit()
 
 
-class Stuck(NamedTuple):
-    """A device's event that never comes."""
-
-    waits_for: threading.Event
-
-    def synchronize(self) -> None:
-        self.waits_for.wait()
-
-
-class Lost(NamedTuple):
-    """An event of a device that is lost."""
-
-    def synchronize(self) -> None:
-        raise RuntimeError("CUDA error: unspecified launch failure")
-
-
-@pytest.mark.parametrize("kind", ["stuck", "lost"])
-def test_where_the_device_does_not_answer_the_state_before_is_saved(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rescue, "_ANSWER_SECONDS", 0.2)
+def rescue_with_states(folder: Path, *arrivals: bool) -> rescue.Rescue:
+    """One that has kept states of iterations from 3 on, which are there or not yet."""
     whole = make_trainer(World(), folder, GOOD).checkpoint()
     saving = rescue.Rescue(folder / "run", lambda policy, state: whole._replace(policy=policy, trainer=state), 0, 3, torch.device("cpu"))
-    for iteration in (3, 4, 5):
+    for iteration, has_arrived in enumerate(arrivals, 3):
         saving.keep(iteration, whole.policy, {**(whole.trainer or {}), "iteration": iteration})
-    never = threading.Event()
-    try:
-        saving._states[-1] = saving._states[-1]._replace(copies=Stuck(never) if kind == "stuck" else Lost())
-        saving.save()
-    finally:
-        never.set()
-    assert (load_newest(folder / "run")[1].trainer or {})["iteration"] == 4
+        saving._states[-1] = saving._states[-1]._replace(has_arrived=torch.tensor(has_arrived))
+    return saving
 
 
-def test_where_the_device_answers_nothing_at_all_that_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = make_trainer(World(), folder, GOOD).checkpoint()
-    saving = rescue.Rescue(folder / "none", lambda *_: whole, 0, 3, torch.device("cpu"))
-    saving.keep(5, whole.policy, whole.trainer or {})
-    saving._states[-1] = saving._states[-1]._replace(copies=Lost())
+def saved_iteration(folder: Path) -> int:
+    return (load_newest(folder / "run")[1].trainer or {})["iteration"]
+
+
+def test_where_a_state_does_not_arrive_the_one_before_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rescue, "_ARRIVAL_SECONDS", 0.1)
+    saving = rescue_with_states(folder, True, True, False)
     saving.save()
-    assert "until iteration 5 is lost: the device does not answer" in caplog.text and not (folder / "none").exists()
+    assert saved_iteration(folder) == 4
+
+
+def test_a_state_that_is_about_to_arrive_is_waited_for(folder: Path) -> None:
+    saving = rescue_with_states(folder, True, False)
+    timer = threading.Timer(0.1, saving._states[-1].has_arrived.fill_, (True,))
+    timer.start()
+    saving.save()
+    timer.join()
+    assert saved_iteration(folder) == 4
+
+
+def test_where_nothing_arrives_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(rescue, "_ARRIVAL_SECONDS", 0.1)
+    rescue_with_states(folder, False).save()
+    assert "until iteration 3 is lost: the device does not answer" in caplog.text and not (folder / "run").exists()
+
+
+def test_the_memory_of_what_was_saved_is_not_given_back(folder: Path) -> None:
+    """The driver is asked for that, and the process would wait for it instead of ending."""
+    saving = rescue_with_states(folder, True, True)
+    weights = [weakref.ref(tensor) for state in saving._states for tensor in state.policy.values()]
+    saving.save()
+    gc.collect()
+    assert weights and all(reference() is not None for reference in weights)
+
+
+def test_two_states_are_kept_and_no_third_while_it_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU they lie in locked memory, of which others have none."""
+    saving, kept = rescue_with_states(folder, True, True), []
+    copy = saving._to_host
+    monkeypatch.setattr(saving, "_to_host", lambda own: kept.append(len(saving._states)) or copy(own))
+    saving.keep(5, {"weights": torch.zeros(1)}, {})
+    assert kept == [1] and [state.iteration for state in saving._states] == [4, 5]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_a_gpu_has_learned_arrives_as_it_was_while_it_learns_on(tmp_path: Path) -> None:
+    saving = rescue.Rescue(tmp_path, lambda *_: pytest.fail("nothing is saved"), 0, 3, torch.device("cuda"))
+    weights, generator = torch.zeros(1 << 22, device="cuda"), torch.Generator("cuda")
+    for iteration in range(1, 8):
+        weights.fill_(float(iteration))
+        saving.keep(iteration, {"weights": weights}, {"generator": generator.get_state(), "steps": [iteration]})
+        weights.fill_(-1.0)
+        assert rescue._is_there(saving._states[-1])
+        for state in saving._states:
+            assert state.policy["weights"].is_pinned() and bool((state.policy["weights"] == float(state.iteration)).all())
+            assert torch.equal(state.trainer["generator"], generator.get_state()) and state.trainer["steps"] == [state.iteration]
 
 
 def test_a_process_alone_spends_nothing_on_the_loss_of_another(folder: Path) -> None:

@@ -8,6 +8,8 @@ import torch
 
 from puffer_phc.commands import session
 from puffer_phc.config import Config, TrainConfig
+from puffer_phc.errors import ConfigError
+from puffer_phc.learn.checkpoint import Checkpoint
 from puffer_phc.learn.distributed import World
 
 
@@ -54,3 +56,30 @@ def test_one_process_of_several_keeps_the_number_of_its_gpu_to_itself(
     with session.settled(options(device)) as opened:
         assert opened.device == torch.device("cuda", 1) and chosen_devices == []
         assert opened.config.train.device == "cuda" and opened.config.env.max_resident_frames == 99
+
+
+class BesideAnother(World):
+    """One of two processes, the other of which has its own value to share."""
+
+    def __init__(self, other: Any) -> None:
+        super().__init__(rank=0, size=2)
+        self.other = other
+
+    def gather(self, value: Any) -> List[Any]:
+        return [value, self.other]
+
+
+def checkpoint(weight: float, steps: int) -> Checkpoint:
+    policy = {"layer": torch.full((3, 2), weight), "count": torch.tensor(7), "half": torch.ones(2).half()}
+    return Checkpoint({}, policy, 1, 1, {"global_step": steps})
+
+
+def test_processes_that_read_different_checkpoints_say_so() -> None:
+    """Of a folder in which a run began, or saved, between one's look and the other's."""
+    mine = checkpoint(0.5, 100)
+    session.check_same(mine, BesideAnother(session._fingerprint(checkpoint(0.5, 100))))
+    session.check_same(None, BesideAnother(None))
+    session.check_same(mine, World())
+    for other in (checkpoint(0.25, 100), checkpoint(0.5, 200)):
+        with pytest.raises(ConfigError, match="the processes have read different checkpoints"):
+            session.check_same(mine, BesideAnother(session._fingerprint(other)))

@@ -45,6 +45,7 @@ def settled(options: Config, checkpoint: Optional[Checkpoint] = None) -> Iterato
     """
     device = choose_device(options)
     with World.from_environment(device.type) as world:
+        check_same(checkpoint, world)
         if device.type == "cuda" and world.size > 1:
             device = torch.device("cuda", world.local_rank)
         elif device.index is not None and device.type == "cuda":
@@ -54,6 +55,23 @@ def settled(options: Config, checkpoint: Optional[Checkpoint] = None) -> Iterato
             be_deterministic()
         set_products(config.train.precision)
         yield Session(common(config, world), device, world, checkpoint)
+
+
+def check_same(checkpoint: Optional[Checkpoint], world: World) -> None:
+    """Raise ConfigError where the processes have read different checkpoints.
+
+    Each has looked for the newest one of a folder before it knew of the others, and a run may have written there meanwhile.
+    """
+    if world.size > 1 and checkpoint is not None:
+        found = world.gather(_fingerprint(checkpoint))
+        if any(other != found[0] for other in found):
+            raise ConfigError("the processes have read different checkpoints: a run has saved one meanwhile; start again, or name a file")
+
+
+def _fingerprint(checkpoint: Checkpoint) -> Tuple[object, int]:
+    """Its steps and the sum of the bytes of its weights."""
+    parts = [tensor.contiguous().view(-1).view(torch.uint8).sum(dtype=torch.int64) for tensor in checkpoint.policy.values()]
+    return (checkpoint.trainer or {}).get("global_step"), int(sum(parts))
 
 
 def common(config: Config, world: World) -> Config:

@@ -1,4 +1,4 @@
-"""Pure functions fused by ``torch.compile``, and never the reason why a run ends."""
+"""Functions fused by ``torch.compile``, and never the reason why a run ends."""
 
 import logging
 import traceback
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Fused:
-    """``function`` as one graph for each shape that it is called with.
+    """``function``, which is pure or writes the same again where it runs twice, as one graph for each shape that it is called with.
 
     Torch counts these over all environments of a process. Where it refuses another one, and where its compiler breaks down, the function
     runs as it was written from then on: slower, with the same result, and a warning that says so.
@@ -37,7 +37,7 @@ class Fused:
 
 
 def _is_of_a_compiler(error: Exception) -> bool:
-    """Whether torch's compilers raised the error, or code that they made: the function is pure, and what failed can run again."""
+    """Whether torch's compilers raised the error, or code that they made: what failed can run again."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(name.startswith(_COMPILERS) for name in (type(error).__module__, *modules[-1:]))
 

@@ -138,7 +138,10 @@ class ImitationEnv(Generic[AnySampler]):
             self.style.compile(for_all_rows=restarts_all_rows)
 
     def record(self) -> None:
-        """On a GPU, replay what follows the physics as one CUDA graph; the sampler and the simulator have to work in place for that."""
+        """On a GPU, replay what follows the physics as one CUDA graph.
+
+        The sampler and the simulator's ``set_state`` have to work in place for that, without a look at what tensors hold.
+        """
         if self.device.type == "cuda":
             self._follow = CapturedCall(self._follow_physics, self.sampler.generators)
 
@@ -171,6 +174,7 @@ class ImitationEnv(Generic[AnySampler]):
 
     def _follow_physics(self) -> None:
         """All of a step that comes after the physics."""
+        self.steps.add_(1)
         self._advance()
         if self.style is not None:
             self.style.observe(self.simulator, self.reference, self.diverged)
@@ -211,8 +215,10 @@ class ImitationEnv(Generic[AnySampler]):
         self.times.copy_(self.start_times + self.steps * self.control_dt)
 
     def _advance(self) -> None:
-        """The time that a step led to and the reference of then; reward and end of episode in the state that the simulator came to."""
-        self.steps.add_(1)
+        """The time after ``steps`` and the reference of then; reward and end of episode in the state that the simulator came to.
+
+        Like all that is fused here it may run again over what it has written: steps are counted elsewhere.
+        """
         self._set_times()
         _write(self.reference, self.next_reference)
         simulator, result = self.simulator, self.result
@@ -285,11 +291,6 @@ def _map_body(body: BodyState, function: Callable[[Tensor], Tensor]) -> BodyStat
 
 def _map(reference: Reference, function: Callable[[Tensor], Tensor]) -> Reference:
     return Reference(_map_body(reference.body, function), *(function(part) for part in reference[1:]))
-
-
-def _join(first: BodyState, second: BodyState) -> BodyState:
-    """The rows of both."""
-    return BodyState(*(torch.cat(parts) for parts in zip(first, second)))
 
 
 def _write(target: Reference, source: Reference, rows: Rows = slice(None)) -> None:

@@ -229,9 +229,8 @@ class PufferImitation(PufferEnv):
             self._publish()
 
     def compile(self) -> None:
-        """Fuse the parts of a step with ``torch.compile``; worth its minute on a GPU, where it is recorded, too. A CPU needs a compiler."""
+        """Fuse the parts of a step with ``torch.compile``; worth its minute on a GPU, and needs a C++ compiler on a CPU."""
         self.env.compile()
-        self.env.record()
         self._statistics.compile()
 
     def close(self) -> None:

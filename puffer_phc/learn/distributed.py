@@ -19,6 +19,15 @@ T = TypeVar("T")
 
 _NCCL_CLEAN_UP_ONLY = "2"
 
+_CALLS_FOR_GPUS = {
+    # Where NCCL notices that a process is gone, the sums end and the next one raises; torch's own choice is to abort this process.
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": _NCCL_CLEAN_UP_ONLY,
+    # Torch's own launcher of compiled kernels keeps Python's lock, Triton's doesn't. A launch waits where a thousand are ahead of it behind
+    # a sum that never ends, and the thread that is to save what was learned then (``rescue``) needs the lock.
+    "TORCHINDUCTOR_USE_STATIC_CUDA_LAUNCHER": "0",
+}
+"""Variables that torch reads, unless the user has set them."""
+
 
 class World:
     """This process's place among all, and the sums they share. With one process every method returns what it was given.
@@ -42,12 +51,12 @@ class World:
         local_rank = int(os.environ["LOCAL_RANK"])
         if device_type == "cuda":
             torch.cuda.set_device(local_rank)
+            for name, value in _CALLS_FOR_GPUS.items():
+                os.environ.setdefault(name, value)
         # This module's functions take the group that exists when it is first imported as their default, and torch imports it
         # lazily: imported later it would keep the group, and gloo's threads, alive into the interpreter's end, where a thread
         # that wants the interpreter lock aborts the process.
         importlib.import_module("torch.distributed.nn.functional")
-        # Where NCCL notices that a process is gone, the sums end and the next one raises; torch's own choice is to abort this process.
-        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", _NCCL_CLEAN_UP_ONLY)
         backend = "nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
         return cls(dist.get_rank(), size, local_rank, device_type)
