@@ -24,16 +24,16 @@ class Fused:
         self._function = function
         self._call: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """What ``function`` returns."""
         try:
-            return self._call(*arguments)
+            return self._call(*arguments, **named)
         except Exception as error:
             if not _is_of_a_compiler(error):
                 raise
             _logger.warning("%s goes on uncompiled: %s", self._function.__name__, _reason(error))
             self._call = self._function
-            return self._call(*arguments)
+            return self._call(*arguments, **named)
 
 
 def _is_of_a_compiler(error: Exception) -> bool:
