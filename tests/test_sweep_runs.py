@@ -341,6 +341,18 @@ def test_a_score_is_a_finite_figure_with_the_seconds_of_training_before_it(tmp_p
     assert reader.read(path) == points[:1], "a training that goes on has dropped lines"
 
 
+def test_iterations_slowed_by_another_training_on_the_gpu_count_in_full(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    compiling, beside_others, alone = [40.0], [8.0] * 12, [1.0] * 30
+    lines_of = [{"step": step, "performance/SPS": 1.0 / seconds} for step, seconds in enumerate(compiling + beside_others + alone, 1)]
+    lines_of[12:12] = [{"step": 12, "eval/x": 0.25}]
+    lines_of += [{"step": 43, "eval/x": 0.5}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines_of))
+    early, late = MetricsReader("eval/x").read(path)
+    assert early.seconds == pytest.approx(3 * 8.0 + 11 * 8.0)
+    assert late.seconds == pytest.approx(3 * 8.0 + 12 * 8.0 + 30 * 1.0), "what came before does not get cheaper"
+
+
 def test_evaluations_in_the_middle_are_results_of_shorter_runs():
     run = Run(0, {STEPS_OPTION: 100, "a": 1}, [Point(50, 2.0, 5.0), Point(104, 3.0, 11.0)])
     short, whole = observations_of(run, -1.0)

@@ -13,6 +13,10 @@ _RATE = "performance/SPS"
 _SLOW = 3.0
 """Times the usual pace: an iteration that is slower compiles, at the beginning and after each interruption, and counts as this slow."""
 
+_NEAR = 4
+"""Iterations before and after one whose pace is the usual one there. Over a whole run it is not: trainings beside this one on its GPU begin
+and end, and iterations that are slow because of them are not to be taken for ones that compile."""
+
 
 class Point(NamedTuple):
     """One evaluation of a run."""
@@ -75,8 +79,11 @@ class MetricsReader:
         """Of training so far."""
         if not self._pace:
             return 0.0
-        slowest = _SLOW * statistics.median_low(pace.seconds for pace in self._pace)
-        return sum(pace.steps * min(pace.seconds, slowest) for pace in self._pace)
+        return sum(pace.steps * min(pace.seconds, _SLOW * self._usual(row)) for row, pace in enumerate(self._pace))
+
+    def _usual(self, row: int) -> float:
+        """Seconds for each step of the iterations around this one."""
+        return statistics.median_low(pace.seconds for pace in self._pace[max(row - _NEAR, 0) : row + _NEAR + 1])
 
 
 class _Pace(NamedTuple):
