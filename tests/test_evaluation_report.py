@@ -174,7 +174,7 @@ def test_in_a_browser_without_network_it_sorts_filters_and_moves(tmp_path, brows
     browser.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
     browser.call("Page.navigate", url=path.as_uri())
     browser.wait_for("document.getElementById('clips-count')?.textContent === '4 of 4 clips'")
-    assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    browser.wait_for("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     browser.call("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
     assert browser.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('.scroll'))"), "all columns are in sight"
 

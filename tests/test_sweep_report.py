@@ -169,7 +169,7 @@ def test_the_page_has_room_on_a_telephone_and_sorts(tmp_path: Path, browser: Any
     for width in (400, 1280):
         browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
-        assert browser.evaluate("[...document.images].every(one => one.getBoundingClientRect().right <= innerWidth && one.width > 250)")
+        browser.wait_for("[...document.images].every(one => one.getBoundingClientRect().right <= innerWidth && one.width > 250)")
     assert browser.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.getElementById('runs').parentElement)"), "all in sight"
     first = "document.getElementById('importance').rows[1].cells[0].textContent"
     browser.evaluate("document.querySelector('#importance th button').click()")
