@@ -197,15 +197,14 @@ class MujocoWarpSimulator:
         # Boxes meet boxes only where a foot meets the other: the closed form does for them, and the general convex code, its compile
         # time and its 2 kB a contact are not needed.
         self.model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_NATIVECCD)
+        sizes = {"nworld": self.num_envs, "nconmax": self.contacts_per_env, "njmax": self.constraints_per_env}
         with self._order():
             self.warp_model = mujoco_warp.put_model(self.model)
+            self._data = mujoco_warp.put_data(self.model, engine.MjData(self.model), **sizes)
         self.warp_model.opt.warn_overflow = 0
         if self.is_ordered:
             warp_order.ordered(self.warp_model)
         self.warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
-        sizes = {"nworld": self.num_envs, "nconmax": self.contacts_per_env, "njmax": self.constraints_per_env}
-        with self._order():
-            self._data = mujoco_warp.put_data(self.model, engine.MjData(self.model), **sizes)
 
     def _bind_kernels(self) -> None:
         """Views of the engine's arrays as tensors and of our tensors as its arrays: nothing is copied, and no address ever moves."""
