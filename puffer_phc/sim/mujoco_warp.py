@@ -2,8 +2,8 @@
 
 import logging
 import time
-from contextlib import contextmanager, nullcontext
-from typing import Any, ContextManager, Dict, Iterator, List
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List
 
 import mujoco
 import mujoco_warp
@@ -18,6 +18,8 @@ from puffer_phc.sim import warp_kernels as kernels
 from puffer_phc.sim import warp_order
 from puffer_phc.sim.pd import pd_gains
 from puffer_phc.sim.simulator import Counters
+from puffer_phc.sim.warp_parts import StandIns, standing_in, unknown_parts
+from puffer_phc.sim.warp_tree import Tree
 from puffer_phc.state import BodyState, DofState, Pose
 
 logger = logging.getLogger(__name__)
@@ -42,8 +44,8 @@ class MujocoWarpSimulator:
     current stream, and nothing in it waits for the device. On the CPU device the same kernels run one by one: right, but slow, for
     tests. ``model`` is MuJoCo's model of one humanoid.
 
-    Where torch is told to be deterministic when the simulator is made, ``puffer_phc.sim.warp_order`` puts the engine's contacts, constraint
-    rows and sums in order: the same bits each time.
+    Equations with the inertia matrix are solved by ``puffer_phc.sim.warp_tree``. Where torch is told to be deterministic when the simulator
+    is made, ``puffer_phc.sim.warp_order`` puts the engine's contacts, constraint rows and sums in order: the same bits each time.
 
     ``contacts_per_env`` and ``constraints_per_env`` (rounded up to whole tiles) size the buffers; what does not fit is dropped, counted
     and reported by ``read_counters``.
@@ -188,9 +190,6 @@ class MujocoWarpSimulator:
         self._counters = torch.zeros(3, dtype=torch.int32, device=device)
         self._demand = torch.zeros(3, dtype=torch.int32, device=device)
 
-    def _order(self) -> ContextManager[None]:
-        return warp_order.in_order() if self.is_ordered else nullcontext()
-
     def _build_model(self) -> None:
         engine: Any = mujoco
         self.model = engine.MjModel.from_xml_string(build_mjcf(self.options))
@@ -198,13 +197,26 @@ class MujocoWarpSimulator:
         # time and its 2 kB a contact are not needed.
         self.model.opt.disableflags |= int(engine.mjtDisableBit.mjDSBL_NATIVECCD)
         sizes = {"nworld": self.num_envs, "nconmax": self.contacts_per_env, "njmax": self.constraints_per_env}
-        with self._order():
-            self.warp_model = mujoco_warp.put_model(self.model)
-            self._data = mujoco_warp.put_data(self.model, engine.MjData(self.model), **sizes)
+        self.warp_model = mujoco_warp.put_model(self.model)
+        self._data = mujoco_warp.put_data(self.model, engine.MjData(self.model), **sizes)
         self.warp_model.opt.warn_overflow = 0
+        self._stand_ins = self._choose_stand_ins()
         if self.is_ordered:
             warp_order.ordered(self.warp_model)
         self.warp_model.opt.graph_conditional = warp.is_conditional_graph_supported()
+
+    def _choose_stand_ins(self) -> StandIns:
+        """What the engine is to do in other ways: faster, if it is one that they are known for, and where that is asked for in order."""
+        stand_ins = Tree(self.model).stand_ins()
+        if self.is_ordered:
+            stand_ins = {**stand_ins, **warp_order.STAND_INS}
+        unknown = unknown_parts(stand_ins)
+        if not unknown:
+            return stand_ins
+        if self.is_ordered:
+            raise BackendError(f"this version of MuJoCo Warp cannot be made deterministic: it has no, or another, {unknown[0]}")
+        logger.warning("physics is slower with this version of MuJoCo Warp, which has no, or another, %s", unknown[0])
+        return {}
 
     def _bind_kernels(self) -> None:
         """Views of the engine's arrays as tensors and of our tensors as its arrays: nothing is copied, and no address ever moves."""
@@ -247,7 +259,7 @@ class MujocoWarpSimulator:
 
     def _control_step(self) -> None:
         for substep in range(self.options.substeps):
-            with self._order():
+            with standing_in(self._stand_ins):
                 mujoco_warp.step(self.warp_model, self._data)
             self._launch(kernels.measure, [substep == 0, 1.0 / self.options.substeps, *self._measured])
         self._settle()

@@ -7,16 +7,14 @@ for: hundreds of sorts a step. Here instead:
 - Contacts are sorted, and a world's first one numbers the rows of all.
 - Sums over constraint rows and coordinates are made by ``warp_sums``, where every number has one thread that writes it.
 - Bodies add to their parents atomically, all of one depth at once: levels are split such that no two of one launch have the same parent.
-- The inertia of a tree of more than 64 coordinates would be factorised by atomic subtractions: up to 96 are one dense tile here.
+- Equations along the tree are ``warp_tree``'s, which are always in order.
 - J q̇ of a contact's rows is added up by eight threads: done again by one, and what follows from it too.
 
 What is left are additions of integers; of zeros, as each of a ball joint's three actuators adds to the other two axes; and of one number to
 each place.
 """
 
-import inspect
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, List
 
 import numpy as np
 import warp
@@ -24,8 +22,8 @@ from mujoco_warp._src import collision_driver, constraint, solver, types
 
 from puffer_phc.errors import BackendError
 from puffer_phc.sim import warp_sums
+from puffer_phc.sim.warp_parts import StandIn, StandIns
 
-_DENSE_TREE = 96
 _FIELDS = ("dist", "pos", "frame", "includemargin", "friction", "solref", "solreffriction", "solimp", "dim", "geom", "worldid", "type")
 _FIELDS += ("geomcollisionid", "adhesion")
 """What a contact is made of here: ``flex``, ``elem`` and ``vert`` are of bodies that bend, ``efc_address`` is empty when this is sorted."""
@@ -73,59 +71,32 @@ def _always(kernel: Any) -> Callable[..., Any]:
     return lambda *given: kernel
 
 
-_PARTS: Dict[Tuple[Any, str], Tuple[Any, Tuple[str, ...]]] = {
-    (collision_driver, "_sort_contacts"): (sort_contacts, ("m", "d")),
-    (constraint, "_sort_constraints"): (sum_row_speeds, ("m", "d")),
-    (constraint, "_efc_contact_init"): (_always(warp_sums.contact_rows), ("cone_type", "is_sparse", "newton", "flg_adhesion")),
-    (solver, "_update_constraint_init_qfrc_constraint_sparse"): (
+STAND_INS: StandIns = {
+    (collision_driver, "_sort_contacts"): StandIn(sort_contacts, ("m", "d")),
+    (constraint, "_sort_constraints"): StandIn(sum_row_speeds, ("m", "d")),
+    (constraint, "_efc_contact_init"): StandIn(
+        _always(warp_sums.contact_rows),
+        ("cone_type", "is_sparse", "newton", "flg_adhesion"),
+    ),
+    (solver, "_update_constraint_init_qfrc_constraint_sparse"): StandIn(
         _always(warp_sums.constraint_forces),
         ("compact", "nv", "deterministic"),
     ),
-    (solver, "_update_gradient_grad"): (_gradient, ("stable_fast", "deterministic")),
-    (solver, "_JTDACJ_sparse"): (
+    (solver, "_update_gradient_grad"): StandIn(_gradient, ("stable_fast", "deterministic")),
+    (solver, "_JTDACJ_sparse"): StandIn(
         _always(warp_sums.hessian),
         ("compact", "cone_type", "max_condim", "block_dim", "max_records", "deterministic"),
     ),
-    (solver, "_update_gradient_h_incremental_sparse"): (
+    (solver, "_update_gradient_h_incremental_sparse"): StandIn(
         _always(warp_sums.hessian_changes),
         ("compact", "max_records", "deterministic"),
     ),
 }
-"""Parts of the engine, by module and name: what stands in for them, and their parameters in the version that this is written for."""
-
-
-def unknown_parts() -> List[str]:
-    """The parts that the installed engine does not have, or has with other parameters."""
-    return [name for (module, name), (_, parameters) in _PARTS.items() if _parameters(module, name) != parameters]
-
-
-def _parameters(module: Any, name: str) -> Tuple[str, ...]:
-    function = getattr(module, name, None)
-    return () if function is None else tuple(inspect.signature(function).parameters)
-
-
-@contextmanager
-def in_order() -> Iterator[None]:
-    """What the engine does in here, and the graphs that are recorded in here, it does in order; ``ordered`` makes the model for it."""
-    if unknown_parts():
-        raise BackendError(f"this version of MuJoCo Warp cannot be made deterministic: it has no, or another, {unknown_parts()[0]}")
-    parts = {place: part for place, (part, _) in _PARTS.items()}
-    parts[types, "M_BLOCK_DENSE_MAX"] = _DENSE_TREE
-    before = {(module, name): getattr(module, name) for module, name in parts}
-    try:
-        _set(parts)
-        yield
-    finally:
-        _set(before)
-
-
-def _set(parts: Dict[Tuple[Any, str], Any]) -> None:
-    for (module, name), part in parts.items():
-        setattr(module, name, part)
+"""What the engine leaves to chance, done in order. For a model that is ``ordered``, beside ``warp_tree``'s."""
 
 
 def ordered(model: Any) -> None:
-    """Ready a model of the engine, made ``in_order``, for its part of the order. Raises BackendError for solvers that have none here."""
+    """Ready a model of the engine for its part of the order. Raises BackendError for solvers that have none here."""
     if (model.opt.cone, model.opt.solver, model.is_sparse) != (types.ConeType.PYRAMIDAL, types.SolverType.NEWTON, True):
         raise BackendError("deterministic physics needs pyramidal cones, Newton's method and a sparse Jacobian")
     model.opt.deterministic = types.DeterminismType.CONTACTS | types.DeterminismType.CONSTRAINT
