@@ -1,7 +1,6 @@
 """Two processes train as one, and one of them is told to stop, dies or hangs: what they had learned is saved, and nobody is asked."""
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
@@ -26,6 +24,7 @@ from puffer_phc.errors import CheckpointError, LostProcessError
 from puffer_phc.learn import rescue
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
+from puffer_phc.learn.host_copy import HostCopier
 from puffer_phc.learn.run_folder import load_newest, load_own, save_in_run, save_own
 from puffer_phc.learn.trainer import Trainer
 from puffer_phc.motion.file import save_motion_file
@@ -270,20 +269,29 @@ def test_where_nothing_arrives_that_is_said(folder: Path, monkeypatch: pytest.Mo
     assert "until iteration 3 is lost: the device does not answer" in caplog.text and not (folder / "run").exists()
 
 
-def test_the_memory_of_what_was_saved_is_not_given_back(folder: Path) -> None:
-    """The driver is asked for that, and the process would wait for it instead of ending."""
-    saving = rescue_with_states(folder, True, True)
-    weights = [weakref.ref(tensor) for state in saving._states for tensor in state.policy.values()]
+def test_what_is_saved_is_not_written_over_by_what_is_learned_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread may go on while another one writes."""
+    saving, write = rescue_with_states(folder, True, True), rescue.Rescue._write
+
+    def write_late(self: rescue.Rescue, kept: rescue.Kept) -> None:
+        before = {name: value.clone() for name, value in kept.policy.items()}
+        for iteration in (5, 6, 7):
+            thread = threading.Thread(target=saving.keep, args=(iteration, {name: 0 * value for name, value in before.items()}, {}))
+            thread.start()
+            thread.join(0.1)
+        assert all(torch.equal(kept.policy[name], value) for name, value in before.items())
+        write(self, kept)
+
+    monkeypatch.setattr(rescue.Rescue, "_write", write_late)
     saving.save()
-    gc.collect()
-    assert weights and all(reference() is not None for reference in weights)
+    assert saved_iteration(folder) == 4
 
 
 def test_two_states_are_kept_and_no_third_while_it_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU they lie in locked memory, of which others have none."""
+    """There is memory for two."""
     saving, kept = rescue_with_states(folder, True, True), []
-    copy = saving._to_host
-    monkeypatch.setattr(saving, "_to_host", lambda own: kept.append(len(saving._states)) or copy(own))
+    copy = HostCopier.copy
+    monkeypatch.setattr(HostCopier, "copy", lambda self, state: kept.append(len(saving._states)) or copy(self, state))
     saving.keep(5, {"weights": torch.zeros(1)}, {})
     assert kept == [1] and [state.iteration for state in saving._states] == [4, 5]
 

@@ -1,17 +1,17 @@
 """What several processes have learned outlasts the loss of one: each keeps the state after the last whole iteration, to save it alone."""
 
-import contextlib
 import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import torch
 from torch import Tensor
 
 from puffer_phc.errors import PhcError
 from puffer_phc.learn.checkpoint import Checkpoint
+from puffer_phc.learn.host_copy import HostCopier
 from puffer_phc.learn.resume import with_tensors
 from puffer_phc.learn.run_folder import checkpoint_path, save_in_run
 
@@ -46,25 +46,23 @@ class Rescue:
 
     def __init__(self, run_dir: Path, checkpoint: Callable[[Any, Any], Checkpoint], rank: int, keep: int, device: torch.device) -> None:
         self._run_dir, self._checkpoint, self._rank, self._keep = run_dir, checkpoint, rank, keep
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._mark = torch.ones((), dtype=torch.bool, device=device)
+        self._copier = HostCopier(device)
         self._lock = threading.Lock()
         self._states: List[Kept] = []
-        self._saved: List[Kept] = []
-        """Those that were there to be saved: to free locked memory asks the driver, and it may not answer."""
+        self._is_saving = False
+        """From then on nothing is kept: it would take the memory of what is written."""
         self.is_over = threading.Event()
         """Set where there is nothing more to wait for from others."""
 
     def keep(self, iteration: int, policy: Dict[str, Tensor], trainer: Dict[str, Any]) -> None:
         """Copy the state after ``iteration`` to the host, which the device does beside what comes next."""
         with self._lock:
-            self._states = self._states[-1:]  # its memory is what the new one gets
-        own_policy, own_trainer = with_tensors(policy, Tensor.clone), with_tensors(trainer, Tensor.clone)
-        with self._beside():
-            state = with_tensors(own_policy, self._to_host), with_tensors(own_trainer, self._to_host)
-            kept = Kept(iteration, *state, self._arrival())
+            if self._is_saving:
+                return
+            self._states = self._states[-1:]  # the other's memory is what the new one gets
+        state, has_arrived = self._copier.copy({"policy": policy, "trainer": trainer})
         with self._lock:
-            self._states = [*self._states, kept]
+            self._states = [*self._states, Kept(iteration, state["policy"], state["trainer"], has_arrived)]
 
     def let_go(self) -> None:
         """All exchanges are behind: what is to be saved now is the whole state."""
@@ -75,8 +73,7 @@ class Rescue:
     def save(self) -> None:
         """Write what was last kept as a checkpoint of the run, unless that is there, and say so. Raises nothing: these are last words."""
         with self._lock:
-            states, self._states = self._states, []
-            self._saved += states
+            states, self._states, self._is_saving = self._states, [], True
             last = next((state for state in reversed(states) if _is_there(state)), None)
             if last is None and states:
                 logger.warning("what was learned until iteration %d is lost: the device does not answer", states[-1].iteration)
@@ -90,28 +87,9 @@ class Rescue:
         time.sleep(min(self._rank * _TURN_SECONDS, _LONGEST_SECONDS))
         if checkpoint_path(self._run_dir, kept.iteration).exists() or not (_is_finite(kept.policy) and _is_finite(kept.trainer["style"])):
             return
-        path = save_in_run(self._run_dir, self._checkpoint(kept.policy, kept.trainer), kept.iteration, self._keep)
+        own = (with_tensors(state, Tensor.clone) for state in (kept.policy, kept.trainer))  # files have no use for all that lies beside
+        path = save_in_run(self._run_dir, self._checkpoint(*own), kept.iteration, self._keep)
         logger.warning("'%s' has what was learned until iteration %d; go on with --resume '%s'", path, kept.iteration, self._run_dir)
-
-    def _beside(self) -> ContextManager[object]:
-        """In it, the device works on a stream of its own, after all that it was asked for before."""
-        if self._stream is None:
-            return contextlib.nullcontext()
-        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
-        return torch.cuda.stream(self._stream)
-
-    def _to_host(self, own: Tensor) -> Tensor:
-        """``own``, which nobody else has, on the host; where it comes from the device, in locked memory, without waiting."""
-        if self._stream is None or not own.is_cuda:
-            return own
-        own.record_stream(self._stream)
-        return torch.empty_like(own, device="cpu", pin_memory=True).copy_(own, non_blocking=True)
-
-    def _arrival(self) -> Tensor:
-        """() bool on the host, true when the device has done all copies up to now: those of a stream are made in turn."""
-        if self._stream is None:
-            return self._mark
-        return torch.zeros((), dtype=torch.bool, pin_memory=True).copy_(self._mark, non_blocking=True)
 
 
 def _is_there(kept: Kept) -> bool:
