@@ -17,15 +17,22 @@ from puffer_phc.humanoid.mjcf import PhysicsOptions
 from puffer_phc.sim import warp_parts
 from puffer_phc.sim.mujoco_warp import MujocoWarpSimulator
 from puffer_phc.sim.warp_tree import Tree
+from puffer_phc.state import Pose
 
 NUM_ENVS, NUM_DOFS = 3, 75
+ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_GPU)]
 
 
-def make() -> MujocoWarpSimulator:
+def falling(device: str) -> Pose:
+    return Pose(*(part.to(device) for part in random_pose(7, -0.05, NUM_ENVS)))
+
+
+def make(device: str = "cpu") -> MujocoWarpSimulator:
     """Humanoids that have taken a step in contact with the floor, so that the engine's matrices are there."""
-    simulator = MujocoWarpSimulator(NUM_ENVS, PhysicsOptions(), torch.device("cpu"))
-    pose = random_pose(7, -0.05, NUM_ENVS)
-    simulator.set_state(torch.ones(NUM_ENVS, dtype=torch.bool), pose)
+    simulator = MujocoWarpSimulator(NUM_ENVS, PhysicsOptions(), torch.device(device))
+    pose = falling(device)
+    simulator.set_state(torch.ones(NUM_ENVS, dtype=torch.bool, device=device), pose)
     simulator.step(targets_near(pose, 0))
     return simulator
 
@@ -33,9 +40,10 @@ def make() -> MujocoWarpSimulator:
 @contextmanager
 def engine(simulator: MujocoWarpSimulator, is_own: bool) -> Iterator[Tuple[Any, Any]]:
     """The engine's model and data, while it works in its own way or in ours."""
-    stand_ins = {} if is_own else Tree(simulator.model).stand_ins()
-    with warp.ScopedDevice("cpu"), warp_parts.standing_in(stand_ins):
-        yield simulator.warp_model, simulator._data
+    with warp.ScopedDevice(warp.device_from_torch(simulator.device)):
+        stand_ins = {} if is_own else Tree(simulator.model).stand_ins()
+        with warp_parts.standing_in(stand_ins):
+            yield simulator.warp_model, simulator._data
 
 
 def dense(simulator: MujocoWarpSimulator, values: Any) -> np.ndarray:
@@ -49,8 +57,9 @@ def dense(simulator: MujocoWarpSimulator, values: Any) -> np.ndarray:
     return found
 
 
-def test_factor_and_solution_are_those_of_the_dense_matrix() -> None:
-    simulator = make()
+@pytest.mark.parametrize("device", DEVICES)
+def test_factor_and_solution_are_those_of_the_dense_matrix(device: str) -> None:
+    simulator = make(device)
     force = np.random.default_rng(1).normal(size=(NUM_ENVS, NUM_DOFS)).astype(np.float32)
     with engine(simulator, False) as (model, data):
         smooth._factor_i_sparse(model, data, data.M, data.qLD, data.qLDiagInv)
@@ -63,8 +72,9 @@ def test_factor_and_solution_are_those_of_the_dense_matrix() -> None:
     np.testing.assert_allclose(np.einsum("nij,nj->ni", matrix, x.numpy()), force, atol=1e-3)
 
 
-def test_the_factor_is_the_engines() -> None:
-    simulator, found = make(), []
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_factor_is_the_engines(device: str) -> None:
+    simulator, found = make(device), []
     for is_own in (True, False):
         with engine(simulator, is_own) as (model, data):
             lower, diagonal = warp.zeros_like(data.qLD), warp.zeros_like(data.qLDiagInv)
@@ -74,12 +84,14 @@ def test_the_factor_is_the_engines() -> None:
         np.testing.assert_allclose(ours, own, rtol=1e-4, atol=1e-6)
 
 
-def test_one_solution_with_the_factor_is_where_the_engines_iteration_ends() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_one_solution_with_the_factor_is_where_the_engines_iteration_ends(device: str) -> None:
     """No spring or damper couples what inertia doesn't: the factor is of the very matrix."""
-    simulator, found = make(), []
-    vector = warp.array(np.random.default_rng(2).normal(size=(NUM_ENVS, NUM_DOFS)).astype(np.float32))
+    simulator, found = make(device), []
+    draws = np.random.default_rng(2).normal(size=(NUM_ENVS, NUM_DOFS)).astype(np.float32)
     for is_own in (True, False):
         with engine(simulator, is_own) as (model, data):
+            vector = warp.array(draws)
             acceleration, product = warp.zeros_like(data.qacc_smooth), warp.zeros_like(vector)
             derivative.eff_solve(model, data, acceleration)
             derivative.eff_mul_m(model, data, product, vector)
@@ -89,10 +101,11 @@ def test_one_solution_with_the_factor_is_where_the_engines_iteration_ends() -> N
     assert np.abs(found[0][0]).max() > 10.0
 
 
-def test_a_step_is_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    pose, simulators = random_pose(7, -0.05, NUM_ENVS), [make()]
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_is_the_engines(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pose, simulators = falling(device), [make(device)]
     monkeypatch.setattr(Tree, "stand_ins", lambda self: {})
-    simulators.append(make())
+    simulators.append(make(device))
     for step in range(8):
         simulators[1].restore(simulators[0].snapshot())
         for simulator in simulators:
