@@ -4,7 +4,8 @@
     python scripts/convert_mocap_data.py dance.bvh dance.npz --map my_joints.json --fps 60
 
 A folder is walked. Frame rates come from --fps, else from the column fps of an index.csv in the folder or above the file, else from the
-file (BVH) or CMU's 120 Hz. Files that cannot be read and clips that cannot be played are named with the reason.
+file (BVH) or CMU's 120 Hz (60 for its subjects 60 and 61). Files that cannot be read and clips that cannot be played are named with the
+reason.
 """
 
 import logging
@@ -22,7 +23,7 @@ from typing_extensions import Annotated
 from puffer_phc.command_line import Aside, run_main
 from puffer_phc.commands.converting import check_request, collect, finish
 from puffer_phc.errors import ConfigError
-from puffer_phc.motion.convert import CMU_LICENCE, Options, convert, find_sources, make_jobs
+from puffer_phc.motion.convert import Options, convert, find_sources, make_jobs
 from puffer_phc.motion.file import FPS_RANGE
 from puffer_phc.motion.joint_map import read_joint_map
 
@@ -31,16 +32,16 @@ from puffer_phc.motion.joint_map import read_joint_map
 class Arguments:
     """Convert motion capture files to a motion file."""
 
-    input: Annotated[Path, tyro.conf.Positional]
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """A motion file (.amc, .bvh, .txt) or a folder of them."""
-    output: Annotated[Path, tyro.conf.Positional]
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """The motion file to write, .npz."""
     fps: Optional[float] = None
     """Frames per second of all files, whatever they or an index say."""
     map: Optional[Path] = None
     """A JSON joint map for BVH files; built in are the two CMU conversions and Mixamo's names."""
-    licence: str = CMU_LICENCE
-    """The licence text stored with the clips."""
+    licence: Optional[str] = None
+    """Licence text for all clips; otherwise CMU's for files named as CMU's are (02_01), zlib's for DeepMimic's, none for others."""
     processes: int = os.cpu_count() or 1
     """Worker processes."""
     keep_all: bool = False

@@ -49,9 +49,9 @@ DAMPING = 1.0
 class Arguments:
     """Compare converted clips with what mink makes of the same joint positions."""
 
-    motions: Annotated[Path, tyro.conf.Positional]
+    motions: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MOTIONS")]
     """The motion file."""
-    originals: Annotated[Path, tyro.conf.Positional]
+    originals: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ORIGINALS")]
     """The folder it was converted from."""
     clips: Tuple[str, ...]
     """Names of the clips."""

@@ -1,7 +1,9 @@
 """What is wrong with the clips of a motion file: a table on the terminal, a TSV with every figure, and one HTML page to look through.
 
-python scripts/inspect_motions.py motions.npz
-python scripts/inspect_motions.py motions.npz --output mended.npz
+    python scripts/inspect_motions.py motions.npz
+    python scripts/inspect_motions.py motions.npz --output mended.npz
+
+TSV and page lie beside the motion file unless they are given other names.
 """
 
 import sys
@@ -29,7 +31,7 @@ from puffer_phc.motion.inspection_page import inspection_page
 class Arguments:
     """Inspect the clips of a motion file."""
 
-    motions: Annotated[Path, tyro.conf.Positional]
+    motions: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MOTIONS")]
     """The motion file."""
     tsv: Optional[Path] = None
     """Where the figures go; by default beside the motion file, ending in .tsv."""

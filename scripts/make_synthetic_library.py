@@ -35,9 +35,9 @@ SWAY_JOINTS = 6
 class Arguments:
     """Make a large motion file."""
 
-    input: Annotated[Path, tyro.conf.Positional]
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """The motion file to vary."""
-    output: Annotated[Path, tyro.conf.Positional]
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
     """The motion file to write, .npz."""
     clips: int = 11313
     """Clips to make."""

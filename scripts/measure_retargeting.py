@@ -28,9 +28,9 @@ from puffer_phc.motion.file import load_motion_file
 class Arguments:
     """Measure converted clips against their originals."""
 
-    motions: Annotated[Path, tyro.conf.Positional]
+    motions: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MOTIONS")]
     """The motion file."""
-    originals: Annotated[Path, tyro.conf.Positional]
+    originals: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ORIGINALS")]
     """The folder it was converted from."""
     table: Optional[Path] = None
     """A file for the figures of every clip, tab separated."""

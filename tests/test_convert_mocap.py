@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from mocap_files import amc_frame, amc_text, asf_text, bvh_text, real_archive, s
 
 from puffer_phc.errors import MotionFileError
 from puffer_phc.motion import convert as conversion
-from puffer_phc.motion.convert import Options, convert, convert_job, find_sources, look_through, make_jobs
+from puffer_phc.motion.convert import CMU_LICENCE, Options, convert, convert_job, find_sources, load_recording, look_through, make_jobs
 from puffer_phc.motion.file import load_motion_file
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "convert_mocap_data.py"
@@ -48,6 +49,35 @@ def test_good_files_are_converted_and_bad_ones_named(folder):
     assert set(dropped) == {"77_03", "77_04", "lost_01", "broken", "notes"}
     assert all(entry.kind == "unreadable" and entry.reason for entry in dropped.values())
     assert "1 frame" in dropped["77_03"].reason and "no ASF skeleton" in dropped["lost_01"].reason
+
+
+def write_stand(path):
+    path.write_text(bvh_text([((0.0, 95.0, 0.0), {})] * 90, fps=120.0))
+    return path
+
+
+def test_only_files_named_as_cmus_are_said_to_be_under_its_licence(tmp_path):
+    cmu, own = write_stand(tmp_path / "35_01.bvh"), write_stand(tmp_path / "dance.bvh")
+    write_asf_amc(tmp_path / "77", squat_frames(), "77_01")
+    clips = [clip for part in convert_all(tmp_path) for clip in part.clips]
+    assert {clip.name: clip.licence for clip in clips} == {cmu.stem: CMU_LICENCE, own.stem: "", "77_01": CMU_LICENCE}
+
+
+def test_a_licence_that_is_given_is_that_of_every_clip(tmp_path):
+    write_stand(tmp_path / "35_01.bvh")
+    identity = [1.0, 0.0, 0.0, 0.0]
+    leg = [*identity, 0.0, *identity, *identity, 0.0]
+    frame = [1 / 30, 0.0, 0.8814, 0.0, *identity, *identity, *identity, *leg, *leg]
+    (tmp_path / "humanoid3d_stand.txt").write_text(json.dumps({"Loop": "none", "Frames": [frame] * 9}))
+    clips = [clip for part in convert_all(tmp_path, licence="CC0", keep_all=True) for clip in part.clips]
+    assert [clip.licence for clip in clips] == ["CC0", "CC0"]
+
+
+def test_only_subjects_of_cmu_are_slow_whatever_their_files_say(tmp_path):
+    """A file of somebody else's that begins with the same number keeps its rate."""
+    slow, own = find_sources(write_stand(tmp_path / "60_01.bvh")), find_sources(write_stand(tmp_path / "60_beats.bvh"))
+    assert load_recording(slow[0], Options()).fps == 60.0
+    assert load_recording(own[0], Options()).fps == pytest.approx(120.0, rel=1e-3)
 
 
 def test_index_gives_rates_and_marks_scenes(folder):

@@ -23,7 +23,7 @@ BODY = {name: index for index, name in enumerate(BODY_NAMES)}
 @pytest.fixture(scope="module")
 def squat(tmp_path_factory):
     recording = load_amc(write_asf_amc(tmp_path_factory.mktemp("squat"), squat_frames()))
-    return recording, retarget(recording, measure_performer([recording]), "test")
+    return recording, retarget(recording, measure_performer([recording]))
 
 
 def pose(clip):
@@ -200,7 +200,7 @@ def test_takes_worked_on_together_become_what_they_become_alone(tmp_path):
     ]
     takes[1] = takes[1]._replace(positions=takes[1].positions + torch.tensor([0.5, 0.0, 0.3]))
     performer = measure_performer(takes)
-    for alone, together in zip((retarget(take, performer, "test") for take in takes), retarget_all(takes, performer, "test")):
+    for alone, together in zip((retarget(take, performer) for take in takes), retarget_all(takes, performer)):
         assert together.name == alone.name and together.num_frames == alone.num_frames
         assert abs(together.root_pos - alone.root_pos).max() < 1e-4
         assert abs(together.local_quats - alone.local_quats).max() < 1e-4

@@ -30,7 +30,7 @@ from puffer_phc.evaluate.tables import write_results
 from puffer_phc.files import is_there, make_folder
 from puffer_phc.motion.cmu import describe, with_verdict
 from puffer_phc.motion.conversion import Converted
-from puffer_phc.motion.convert import Options, Source, convert, find_sources, index_rows
+from puffer_phc.motion.convert import CMU_LICENCE, Options, Source, convert, find_sources, index_rows
 from puffer_phc.motion.fidelity import measure_job
 from puffer_phc.motion.file import Clip, save_motion_file
 from puffer_phc.motion.manifest import (
@@ -202,7 +202,7 @@ def make_manifest(folder: Folder, output: Path = MANIFEST, processes: int = os.c
 
 def convert_all(jobs: Sequence[Sequence[Source]], processes: int) -> Converted:
     """What comes of all jobs, with a progress bar."""
-    return collect(convert(jobs, Options(), processes), sum(len(job) for job in jobs), Aside())
+    return collect(convert(jobs, Options(licence=CMU_LICENCE), processes), sum(len(job) for job in jobs), Aside())
 
 
 def save_set(path: Path, clips: Sequence[Clip]) -> None:

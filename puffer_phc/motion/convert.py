@@ -1,6 +1,7 @@
 """Folders of motion capture files to clips of the humanoid: every file converted, or named with the reason why not."""
 
 import csv
+import re
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
@@ -36,13 +37,17 @@ CMU_LICENCE = (
 SLOW_CMU_SUBJECTS = ("60", "61")
 """Recorded at 60 Hz instead of 120, whatever their files say."""
 
+_CMU_NAME = re.compile(r"(\d{2,3})_\d{2}")
+"""Subject and trial, as CMU's files are named wherever they are published."""
+
 
 class Options(NamedTuple):
     """How files are to be read; what is None is found out for each file."""
 
     fps: Optional[float] = None
     joint_map: Optional[JointMap] = None
-    licence: str = CMU_LICENCE
+    licence: Optional[str] = None
+    """The same text for all; otherwise CMU's for files that are named as CMU's are, a DeepMimic file's own, and none for others."""
     keep_all: bool = False
     """Keep clips that the inspection rejects or that need a scene."""
 
@@ -161,16 +166,28 @@ def make_jobs(sources: Sequence[Source]) -> List[List[Source]]:
     return sorted(jobs, key=lambda job: -sum(source.path.stat().st_size for source in job))
 
 
+def _cmu_subject(source: Source) -> Optional[str]:
+    """The number of the performer where the file is named as CMU's are."""
+    match = _CMU_NAME.fullmatch(source.path.stem)
+    return match[1] if match else None
+
+
 def load_recording(source: Source, options: Options) -> Recording:
     """The recording in an AMC or BVH file."""
-    subject = source.path.stem.split("_")[0]
-    known = 60.0 if subject in SLOW_CMU_SUBJECTS else None
-    fps = options.fps or source.fps or known
+    subject = _cmu_subject(source)
+    fps = options.fps or source.fps or (60.0 if subject in SLOW_CMU_SUBJECTS else None)
     if source.path.suffix.lower() == ".amc":
         recording = load_amc(source.path, source.skeleton, fps or CMU_FPS)
     else:
         recording = load_bvh(source.path, options.joint_map, fps)
-    return recording._replace(name=source.name)
+    known = "" if subject is None else CMU_LICENCE
+    return recording._replace(name=source.name, licence=known if options.licence is None else options.licence)
+
+
+def _load_deepmimic(source: Source, options: Options) -> Clip:
+    """The clip in a DeepMimic file."""
+    clip = import_deepmimic(source.path)
+    return clip._replace(name=source.name, licence=clip.licence if options.licence is None else options.licence)
 
 
 def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List[Recording], List[Dropped]]:
@@ -184,7 +201,7 @@ def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List
             continue
         try:
             if source.path.suffix.lower() == ".txt":
-                clips.append(import_deepmimic(source.path)._replace(name=source.name))
+                clips.append(_load_deepmimic(source, options))
             else:
                 recordings.append(load_recording(source, options))
         except Exception as error:
@@ -192,33 +209,33 @@ def _read(sources: Sequence[Source], options: Options) -> Tuple[List[Clip], List
     return clips, recordings, dropped
 
 
-def _retarget_group(takes: Sequence[Recording], performer: Performer, licence: str) -> Tuple[List[Clip], List[Dropped]]:
+def _retarget_group(takes: Sequence[Recording], performer: Performer) -> Tuple[List[Clip], List[Dropped]]:
     """Takes that may be joined as clips: all at once, or one by one where one of them fails."""
     try:
-        return retarget_all(takes, performer, licence), []
+        return retarget_all(takes, performer), []
     except Exception as error:
         if len(takes) == 1:
             return [], [failure(takes[0].name, error)]
-    results = [_retarget_group([take], performer, licence) for take in takes]
+    results = [_retarget_group([take], performer) for take in takes]
     return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
 
 
-def _retarget_performer(takes: Sequence[Recording], licence: str) -> Tuple[List[Clip], List[Dropped]]:
+def _retarget_performer(takes: Sequence[Recording]) -> Tuple[List[Clip], List[Dropped]]:
     """All takes of one performer, who is measured on them, as clips."""
     try:
         performer = measure_performer(takes)
     except Exception as error:
         return [], [failure(take.name, error) for take in takes]
-    results = [_retarget_group(group, performer, licence) for group in joinable(takes, MOST_FRAMES)]
+    results = [_retarget_group(group, performer) for group in joinable(takes, MOST_FRAMES)]
     return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
 
 
-def _retarget_all(recordings: Sequence[Recording], options: Options) -> Tuple[List[Clip], List[Dropped]]:
+def _retarget_all(recordings: Sequence[Recording]) -> Tuple[List[Clip], List[Dropped]]:
     """The recordings as clips, each performer measured on all of them."""
     performers: Dict[str, List[Recording]] = defaultdict(list)
     for recording in recordings:
         performers[recording.skeleton].append(recording)
-    results = [_retarget_performer(takes, options.licence) for takes in performers.values()]
+    results = [_retarget_performer(takes) for takes in performers.values()]
     return [clip for clips, _ in results for clip in clips], [entry for _, dropped in results for entry in dropped]
 
 
@@ -237,7 +254,7 @@ def look_through(sources: Sequence[Source], options: Options) -> Looked:
     """Everything that comes of the files of one job, and what was found in all of it."""
     torch.set_num_threads(1)
     clips, recordings, dropped = _read(sources, options)
-    retargeted, failed = _retarget_all(recordings, options)
+    retargeted, failed = _retarget_all(recordings)
     pairs, unseen = _inspected(clips + retargeted)
     dropped += failed + unseen
     kept: List[Clip] = []

@@ -32,6 +32,8 @@ class Recording(NamedTuple):
     """Clips with the same text share one performer, hence one scale."""
     source: str
     """Where the clip comes from."""
+    licence: str = ""
+    """What may be done with it; empty where nobody said."""
     lengths: Tuple[int, ...] = ()
     """Frames of each take, where several of one performer lie one after the other; empty for a single take."""
 

@@ -221,12 +221,12 @@ def _posed(recording: Recording, performer: Performer) -> "tuple[Tensor, Tensor]
     return root, quats
 
 
-def retarget(recording: Recording, performer: Performer, licence: str = "") -> Clip:
+def retarget(recording: Recording, performer: Performer) -> Clip:
     """The take as a clip of the humanoid at 30 frames per second, soles on the floor at z = 0."""
-    return retarget_all([recording], performer, licence)[0]
+    return retarget_all([recording], performer)[0]
 
 
-def retarget_all(recordings: Sequence[Recording], performer: Performer, licence: str = "") -> List[Clip]:
+def retarget_all(recordings: Sequence[Recording], performer: Performer) -> List[Clip]:
     """Takes of one performer, of one frame rate and rest pose, as clips; raises ``MotionFileError`` if one of them is too short."""
     takes = [thinned(trim_ends(recording)) for recording in recordings]
     for take in takes:
@@ -242,7 +242,7 @@ def retarget_all(recordings: Sequence[Recording], performer: Performer, licence:
             local_quats=local[span].numpy().astype(np.float32),
             fps=recording.fps,
             source=take.source,
-            licence=licence,
+            licence=take.licence,
         )
         for take, span in zip(takes, recording.timeline.spans())
     ]
