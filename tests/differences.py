@@ -1,8 +1,12 @@
 """Where two states differ first: what the tests of repeated runs say instead of that they differ."""
 
-from typing import Any, Dict, Iterator, Tuple
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
 
 import torch
+
+from puffer_phc.report.metrics_log import METRICS, OF_THE_CLOCK
 
 
 def named_tensors(state: Any, name: str = "") -> Iterator[Tuple[str, torch.Tensor]]:
@@ -42,3 +46,9 @@ def assert_same(first: Any, second: Any, when: str) -> None:
     """That nothing differs; else all that does is named, what comes first first."""
     found = differences(first, second)
     assert not found, f"{when}: " + "; ".join(f"{name}: {how}" for name, how in found.items())
+
+
+def logged_figures(run: Path) -> List[Dict[str, Any]]:
+    """The lines of a run's log without the figures of the clock."""
+    lines = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(OF_THE_CLOCK)} for line in lines]

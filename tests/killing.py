@@ -13,10 +13,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch._dynamo  # an optimizer does it anyway
+from differences import logged_figures
 from synthetic_motion import swaying_clip
 
 from puffer_phc import main as program
@@ -72,7 +73,7 @@ def kill_and_resume(folder: Path, num_kills: int, seed: int) -> Outcome:
         process = begin(folder, runs.name)
         time.sleep(draw.uniform(0.0, longest))
         if is_over(process):
-            equal, same_log = equal and same_state(folder / "whole", runs), same_log and figures(folder / "whole") == figures(runs)
+            equal, same_log = equal and same_state(folder / "whole", runs), same_log and same_figures(folder / "whole", runs)
             counts["runs"] += 1
             continue
         os.kill(process, signal.SIGKILL)
@@ -82,7 +83,7 @@ def kill_and_resume(folder: Path, num_kills: int, seed: int) -> Outcome:
         counts["parts"] += any(runs.glob("*/*.part"))
         counts["unborn"] += discard_unborn(runs)
     wait(begin(folder, runs.name))
-    equal, same_log = equal and same_state(folder / "whole", runs), same_log and figures(folder / "whole") == figures(runs)
+    equal, same_log = equal and same_state(folder / "whole", runs), same_log and same_figures(folder / "whole", runs)
     return Outcome(kills, equal=equal, same_log=same_log, **counts)
 
 
@@ -144,6 +145,11 @@ def same_state(one: Path, other: Path) -> bool:
     return is_equal(first.policy, second.policy) and is_equal(first.trainer, second.trainer)
 
 
+def same_figures(one: Path, other: Path) -> bool:
+    """Whether two runs' logs say the same, but for what a clock does."""
+    return logged_figures(only_run(one)) == logged_figures(only_run(other))
+
+
 def is_equal(one: Any, other: Any) -> bool:
     """Equality of nested dictionaries and lists with tensors in them."""
     if torch.is_tensor(one):
@@ -153,12 +159,6 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(is_equal, one, other))
     return one == other
-
-
-def figures(runs: Path) -> List[Dict[str, float]]:
-    """The lines of a metrics log without what a clock says."""
-    lines = [json.loads(line) for line in (only_run(runs) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in line.items() if "performance" not in name and "SPS" not in name} for line in lines]
 
 
 def main() -> int:

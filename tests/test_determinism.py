@@ -7,14 +7,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import List, Tuple
 
 import pytest
 import torch
-from differences import assert_same
+from differences import assert_same, logged_figures
 from killing import only_run
 
 from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.report.dashboard import Progress
+from puffer_phc.report.metrics_log import METRICS, MetricsLog
+from puffer_phc.report.several import Several
 from puffer_phc.resources import child_environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,12 +33,6 @@ def test_training_is_possible_and_equal_with_deterministic_algorithms_only(tmp_p
     for run in runs:
         run.fit()
     assert torch.equal(weights(runs[0]), weights(runs[1]))
-
-
-def figures_of(run: Path) -> List[Dict[str, Any]]:
-    """The lines of a run's log without the figures of the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith(("performance/", "system/"))} for line in lines]
 
 
 def train(folder: Path, iterations: int, *words: str) -> Path:
@@ -81,9 +78,7 @@ def assert_same_checkpoints(first: Path, second: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device")
 def test_two_runs_on_a_gpu_are_equal_with_the_flag(runs: Runs) -> None:
     first, second = runs("first"), runs("second")
-    figures = [figures_of(run) for run in (first, second)]
-    for a, b in zip(*figures):
-        assert_same(a, b, f"metrics after {a['0verview/agent_steps']:.0f} steps")
+    assert_same(logged_figures(first), logged_figures(second), "metrics")
     assert_same_checkpoints(first, second)
 
 
@@ -92,7 +87,7 @@ def test_two_runs_on_a_gpu_are_equal_with_the_flag(runs: Runs) -> None:
 def test_what_the_flag_costs_a_training_on_a_gpu(runs: Runs) -> None:
     slow, fast = speed(runs("first"))[0], speed(runs("plain"))[0]
     print(f"\n{NUM_ENVS} environments: {fast:,.0f} steps/s without the flag, {slow:,.0f} with it: ratio {slow / fast:.3f}")
-    assert slow > 0.05 * fast
+    assert slow > 0.4 * fast  # 0.689 on an H100
 
 
 @pytest.mark.gpu
@@ -107,14 +102,23 @@ def test_a_resumed_run_on_a_gpu_is_equal_with_the_flag(runs: Runs, tmp_path: Pat
 def test_a_run_is_equal_to_itself_and_to_no_other(tmp_path: Path) -> None:
     """What the tests on a GPU compare is there, and no figure of it is the clock's: the same in other folders, at other times."""
     pytest.importorskip("mujoco")
-    from faulty import make_trainer
-
-    for name in ("first", "second", "third"):
-        (tmp_path / name).mkdir()
-    made = [make_trainer(tmp_path / name, 3, seed=seed) for name, seed in (("first", 1), ("second", 1), ("third", 2))]
-    for trainer in made:
-        trainer.fit()
-    first, second, third = (trainer.run_dir for trainer in made)
+    first, second, third = (train_here(tmp_path / name, seed) for name, seed in (("first", 1), ("second", 1), ("third", 2)))
     assert_same_checkpoints(first, second)
+    assert_same(logged_figures(first), logged_figures(second), "metrics")
     with pytest.raises(AssertionError, match="policy"):
         assert_same_checkpoints(first, third)
+    with pytest.raises(AssertionError, match="losses/"):
+        assert_same(logged_figures(first), logged_figures(third), "metrics")
+
+
+def train_here(folder: Path, seed: int) -> Path:
+    """A small training in this process with a log of its figures as every run has it; returns the run's folder."""
+    from faulty import make_trainer
+
+    folder.mkdir()
+    trainer = make_trainer(folder, 3, seed=seed)
+    trainer.run_dir.mkdir()
+    trainer.reporter = Several([MetricsLog(trainer.run_dir / METRICS)], Progress(3 * trainer.rollout.rewards.numel()))
+    trainer.fit()
+    trainer.reporter.close()
+    return trainer.run_dir

@@ -165,7 +165,7 @@ def test_what_order_costs_the_physics_of_a_gpu() -> None:
         seconds[is_ordered] = seconds_a_step(make_simulator(SPEED_ENVS, "cuda"))
     rates = {is_ordered: SPEED_ENVS / spent for is_ordered, spent in seconds.items()}
     print(f"\nphysics of {SPEED_ENVS}: {rates[False]:,.0f} steps/s, in order {rates[True]:,.0f}: ratio {rates[True] / rates[False]:.3f}")
-    assert rates[True] > 0.1 * rates[False]
+    assert rates[True] > 0.4 * rates[False]  # 0.726 on an H100
 
 
 def seconds_a_step(simulator: Any) -> float:

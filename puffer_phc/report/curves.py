@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
 
+from puffer_phc.report.metrics_log import SPEED
+
 MAX_POINTS = 600
 """Of a curve that is kept; a curve that reaches it is thinned to half."""
 
@@ -32,7 +34,7 @@ PANELS: Tuple[Panel, ...] = (
         ),
     ),
     Panel("Change of the policy an iteration", (("losses/approx_kl", "KL divergence"),)),
-    Panel("Throughput", (("0verview/SPS", "steps/s"),)),
+    Panel("Throughput", ((SPEED, "steps/s"),)),
 )
 
 

@@ -12,8 +12,14 @@ from puffer_phc.files import LineFile, whole_file
 METRICS = "metrics.jsonl"
 """The file in a run's folder."""
 
+SPEED = "0verview/SPS"
+"""Name of the environment steps per second over the last iterations."""
+
 UPTIME, ROLLOUTS, UPDATES = SPENT = ("performance/uptime", "performance/total_rollout_time", "performance/total_update_time")
 """Names of the seconds that a run has taken in all, and its rollouts and updates of them. They only grow, when it is resumed, too."""
+
+OF_THE_CLOCK = (SPEED, "performance/")
+"""How names of figures begin that tell time or speed. All others are the same in two runs of one seed."""
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Protocol, Sequence, runtime_checkable
 
 from puffer_phc.report.dashboard import Progress
-from puffer_phc.report.metrics_log import ROLLOUTS, UPDATES, UPTIME
+from puffer_phc.report.metrics_log import ROLLOUTS, SPEED, UPDATES, UPTIME
 from puffer_phc.reporter import Reporter
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Screen(Protocol):
 class Several:
     """Passes figures on to the listeners that have joined, in turn, with the clock's own.
 
-    Those are 0verview/SPS and, in seconds, performance/remaining and ``SPENT``: uptime, and what rollouts and updates took of it (the
+    Those are ``SPEED`` and, in seconds, performance/remaining and ``SPENT``: uptime, and what rollouts and updates took of it (the
     original calls these eval_time and train_time; here, evaluations are something else). ``spent`` is what the run has taken before it
     was resumed. A listener that cannot write (disk full, reader of a pipe gone) does not stop the run: that is said once, and it is
     asked again. Lines that come before the first listener wait for it: who opens files or takes a screen joins a run that can begin.
@@ -52,8 +52,7 @@ class Several:
         """Pass on the figures of one iteration."""
         progress = self.progress
         progress.advance(step)
-        clock = {"0verview/SPS": progress.steps_per_second}
-        clock.update({UPTIME: progress.elapsed, "performance/remaining": progress.remaining})
+        clock = {SPEED: progress.steps_per_second, UPTIME: progress.elapsed, "performance/remaining": progress.remaining}
         for total, part in zip(self._spent, ("performance/rollout_time", "performance/update_time")):
             self._spent[total] += metrics.get(part, 0.0)
         for listener in self._listeners:

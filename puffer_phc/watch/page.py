@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from puffer_phc.report.curves import Curves
+from puffer_phc.report.metrics_log import SPEED, UPTIME
 from puffer_phc.watch.clip_table import ClipTable
 from puffer_phc.watch.spec import Spec
 
@@ -43,8 +44,8 @@ class Page:
         return {
             "step": last.get("0verview/agent_steps"),
             "total": self._spec.total_steps,
-            "speed": last.get("0verview/SPS"),
-            "elapsed": last.get("performance/uptime"),
+            "speed": last.get(SPEED),
+            "elapsed": last.get(UPTIME),
             "remaining": last.get("performance/remaining"),
             "panels": self._panels,
             "clips": self._rows,
