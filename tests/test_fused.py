@@ -99,10 +99,14 @@ def test_a_step_whose_compiled_code_breaks_down_when_it_has_run_counts_once(monk
         env = ImitationEnv(
             KinematicSimulator(3), MOTIONS, make_sampler(sampler, MOTIONS, EnvRandom(0, 3, torch.device("cpu"))), sampler, None
         )
+        adapter = PufferImitation(env)
         if compiled:
-            env.compile()
-        results = [part.clone() for _ in range(12) for part in env.step(torch.zeros(3, env.action_size))]
-        return [*results, env.steps, env.times]
+            adapter.compile()
+        results = []
+        for _ in range(12):
+            adapter.step(torch.zeros(3, env.action_size))
+            results += [part.clone() for part in env.result]
+        return [*results, env.steps, env.times, *adapter.snapshot()["statistics"].values()]
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=break_down_at_the_end))
     with looking_costs():

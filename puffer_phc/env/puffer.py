@@ -36,7 +36,7 @@ class EpisodeStatistics:
         self._returns = torch.zeros(num_envs, device=device)
         self._lengths = torch.zeros(num_envs, device=device)
         self._sums = torch.zeros(len(self._names()), dtype=torch.float64, device=device)
-        self._take_in = _take_in
+        self._with_step = _with_step
 
     @staticmethod
     def _names() -> Tuple[str, ...]:
@@ -49,11 +49,13 @@ class EpisodeStatistics:
 
     def add(self, env: ImitationEnv) -> None:
         """Take in the last step of ``env``."""
-        self._take_in(self._returns, self._lengths, self._sums, env.result, env.diverged, env.lift)
+        own = (self._returns, self._lengths, self._sums)
+        for old, new in zip(own, self._with_step(*own, env.result, env.diverged, env.lift)):
+            old.copy_(new)
 
     def compile(self) -> None:
         """Fuse the sums of a step with ``torch.compile``."""
-        self._take_in = Fused(_take_in)
+        self._with_step = Fused(_with_step)
 
     def read(self, total: Callable[[Tensor], Tensor]) -> Dict[str, float]:
         """Means and counts since the last read; those of episodes and resets are missing where there was none."""
@@ -76,10 +78,11 @@ class EpisodeStatistics:
         return {"returns": self._returns, "lengths": self._lengths, "sums": self._sums}
 
 
-def _take_in(returns: Tensor, lengths: Tensor, sums: Tensor, result: StepResult, diverged: Tensor, lift: Tensor) -> None:
-    """Add a step to ``returns`` and ``lengths`` (N,) of the episodes under way and to ``sums``, in place."""
-    returns += result.reward
-    lengths += 1.0
+def _with_step(
+    returns: Tensor, lengths: Tensor, sums: Tensor, result: StepResult, diverged: Tensor, lift: Tensor
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """``returns`` and ``lengths`` (N,) of the episodes under way, and ``sums``, after one step more. Pure."""
+    returns, lengths = returns + result.reward, lengths + 1.0
     done = (result.terminated | result.truncated).float()
     columns = (
         torch.ones_like(done),
@@ -91,9 +94,8 @@ def _take_in(returns: Tensor, lengths: Tensor, sums: Tensor, result: StepResult,
         done * (lift > 0),
         done * lift,
     )
-    sums += torch.cat((torch.stack(columns, dim=-1), result.reward_terms), dim=-1).sum(dim=0)
-    returns *= 1.0 - done
-    lengths *= 1.0 - done
+    step = torch.cat((torch.stack(columns, dim=-1), result.reward_terms), dim=-1).sum(dim=0)
+    return returns * (1.0 - done), lengths * (1.0 - done), sums + step
 
 
 class PufferImitation(PufferEnv):
