@@ -60,7 +60,7 @@ def read_bvh(path: Path) -> BvhMotion:
     parts = re.split(r"^[ \t]*MOTION[ \t\r]*$", text, maxsplit=1, flags=re.MULTILINE)
     if len(parts) != 2 or "HIERARCHY" not in parts[0]:
         raise MotionFileError(f"{where}: no HIERARCHY or no MOTION; is it a BVH file?")
-    joints = _hierarchy(parts[0].split(), where)
+    joints = _joints(parts[0].split(), where)
     header = re.match(r"\s*Frames:\s*([0-9]{1,9})\s+Frame\s+Time:\s*(\S+)", parts[1], re.IGNORECASE)
     if header is None:
         raise MotionFileError(f"{where}: 'Frames:' or 'Frame Time:' is missing after MOTION")
@@ -90,53 +90,67 @@ def _values(text: str, joints: Sequence[Joint], frames: int, where: str) -> np.n
     return values.reshape(frames, columns)
 
 
-def _hierarchy(words: List[str], where: str) -> Tuple[Joint, ...]:
+class _Hierarchy:
+    """The joints of the hierarchy part, statement by statement, from its ``words``."""
+
+    def __init__(self, words: Sequence[str], where: str) -> None:
+        self._words, self._where = words, where
+        self._column = 0
+        self.joints: List[Joint] = []
+        self.open: List[int] = []
+        """The joints whose braces are open, outermost first."""
+
+    def read(self, position: int) -> int:
+        """Take the statement that begins at ``position`` and return where the next one does.
+
+        Raises ValueError or IndexError where it is none, MotionFileError where it says what cannot be.
+        """
+        words, word = self._words, self._words[position].upper()
+        if word in ("ROOT", "JOINT", "END"):
+            self._add(words[position + 1] if word != "END" else f"{self.joints[self.open[-1]].name}.end")
+            return position + 2
+        if word == "OFFSET":
+            x, y, z = (float(value) for value in words[position + 1 : position + 4])
+            self.joints[-1] = self.joints[-1]._replace(offset=(x, y, z))
+            return position + 4
+        if word == "CHANNELS":
+            count = int(words[position + 1])
+            self._add_channels(count, [channel.lower() for channel in words[position + 2 : position + 2 + count]])
+            return position + 2 + count
+        if word == "{":
+            self.open.append(len(self.joints) - 1)
+        elif word == "}":
+            self.open.pop()
+        return position + 1
+
+    def _add(self, name: str) -> None:
+        """A joint under the one whose brace was opened last."""
+        self.joints.append(Joint(name, self.open[-1] if self.open else -1, (0.0, 0.0, 0.0), (), self._column))
+
+    def _add_channels(self, count: int, channels: Sequence[str]) -> None:
+        """The ``channels`` of the last joint, which are to be ``count``."""
+        joint = f"{self._where}: joint '{self.joints[-1].name}'"
+        unknown = [channel for channel in channels if channel not in _ROTATIONS and channel not in _POSITIONS]
+        if unknown or len(channels) != count:
+            raise MotionFileError(f"{joint} has an unknown channel '{unknown[0] if unknown else 'end of file'}'")
+        if self.joints[-1].channels:
+            raise MotionFileError(f"{joint} has its channels twice")
+        self.joints[-1] = self.joints[-1]._replace(channels=tuple(channels))
+        self._column += count
+
+
+def _joints(words: Sequence[str], where: str) -> Tuple[Joint, ...]:
     """The joints of the hierarchy part, which is given as words."""
-    joints: List[Joint] = []
-    stack: List[int] = []
-    name = ""
-    offset: Tuple[float, float, float] = (0.0, 0.0, 0.0)
-    column = position = 0
+    hierarchy, position = _Hierarchy(words, where), 0
     try:
         while position < len(words):
-            word = words[position].upper()
-            if word in ("ROOT", "JOINT"):
-                name = words[position + 1]
-                joints.append(Joint(name, stack[-1] if stack else -1, offset, (), column))
-                position += 2
-            elif word == "END":
-                joints.append(Joint(f"{joints[stack[-1]].name}.end", stack[-1], offset, (), column))
-                position += 2
-            elif word == "OFFSET":
-                x, y, z = (float(value) for value in words[position + 1 : position + 4])
-                joints[-1] = joints[-1]._replace(offset=(x, y, z))
-                position += 4
-            elif word == "CHANNELS":
-                count = int(words[position + 1])
-                channels = tuple(channel.lower() for channel in words[position + 2 : position + 2 + count])
-                unknown = [channel for channel in channels if channel not in _ROTATIONS and channel not in _POSITIONS]
-                if unknown or len(channels) != count:
-                    raise MotionFileError(
-                        f"{where}: joint '{joints[-1].name}' has an unknown channel '{unknown[0] if unknown else 'end of file'}'"
-                    )
-                if joints[-1].channels:
-                    raise MotionFileError(f"{where}: joint '{joints[-1].name}' has its channels twice")
-                joints[-1] = joints[-1]._replace(channels=channels)
-                column += count
-                position += 2 + count
-            elif word == "{":
-                stack.append(len(joints) - 1)
-                position += 1
-            elif word == "}":
-                stack.pop()
-                position += 1
-            else:
-                position += 1
+            position = hierarchy.read(position)
     except (ValueError, IndexError):
         raise MotionFileError(f"{where}: the hierarchy is damaged near '{' '.join(words[position : position + 4])}'") from None
+    joints = hierarchy.joints
     if len(joints) > _MAX_JOINTS:
         raise MotionFileError(f"{where}: has {len(joints)} joints, at most {_MAX_JOINTS} are read")
-    if not joints or stack:
+    if not joints or hierarchy.open:
         raise MotionFileError(f"{where}: the hierarchy is not closed")
     return tuple(joints)
 
