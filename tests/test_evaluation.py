@@ -116,6 +116,8 @@ def test_arranged_failures_are_found_at_their_frames():
     assert result.strict_success.tolist() == [False, False, False, True, False]
     assert result.strict_seconds.tolist() == pytest.approx([2 / 30, 5 / 30, 8 / 30, 1 / 30, 1 / 30])
     assert result.strict_survival.tolist() == pytest.approx([2 / 11, 5 / 6, 8 / 30, 1.0, 1 / 19])
+    assert result.strict_failure_times.tolist() == pytest.approx([3 / 30, 6 / 30, 9 / 30, math.inf, 2 / 30])
+    assert result.relaxed_failure_times.tolist() == pytest.approx([math.inf, 6 / 30, 15 / 30, math.inf, 2 / 30])
 
 
 def test_errors_by_hand():

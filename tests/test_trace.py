@@ -48,6 +48,7 @@ def test_failures_are_where_the_evaluation_has_them(far, strict, relaxed):
     simulator = Stumbling(1)
     simulator.far = far
     result = evaluate(lambda observation, _: simulator.oracle(observation), simulator, MOTIONS, CONFIG, [1])
+    assert float(result.strict_failure_times) == pytest.approx(strict * trace.control_dt), "what a table says and what a page shows"
     assert int(result.strict_frames) == strict - 1
     assert int(result.played_frames) == (59 if relaxed is None else relaxed - 1)
     assert len(trace.pos) == (60 if relaxed is None else relaxed + round(AFTERMATH_SECONDS * 30) + 1)

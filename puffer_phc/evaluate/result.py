@@ -51,6 +51,20 @@ class EvaluationResult:
         return self.strict_frames.double() * self.control_dt
 
     @property
+    def strict_failure_times(self) -> Tensor:
+        """(C,) float64 s in the clip at which a body is first farther than 0.25 m; infinite where none ever is."""
+        return self._times_after(self.strict_frames)
+
+    @property
+    def relaxed_failure_times(self) -> Tensor:
+        """(C,) float64 s in the clip at which the mean distance is first over 0.5 m; infinite where it never is."""
+        return self._times_after(self.played_frames)
+
+    def _times_after(self, frames: Tensor) -> Tensor:
+        """(C,) s of the frame after the first ``frames`` (C,); infinite where the clip has none."""
+        return torch.where(frames < self.frames, (frames + 1).double() * self.control_dt, torch.inf)
+
+    @property
     def strict_survival(self) -> Tensor:
         """(C,) float64 share of the frames before the strict failure."""
         return self.strict_frames.double() / self.frames

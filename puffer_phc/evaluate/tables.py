@@ -182,11 +182,11 @@ def _worst_table(result: EvaluationResult, num_worst: int) -> Table:
     for heading in ("clip", "length", "until relaxed failure", "until strict failure", "position error"):
         table.add_column(heading, justify="left" if heading == "clip" else "right")
     for clip in worst_first(result)[:num_worst]:
-        length, played, strict = (frames[clip].item() for frames in (result.frames, result.played_frames, result.strict_frames))
+        failures = (times[clip].item() for times in (result.relaxed_failure_times, result.strict_failure_times))
         table.add_row(
             Text(result.names[clip]),
-            f"{length * result.control_dt:.1f} s",
-            *("none" if frames == length else f"{frames * result.control_dt:.1f} s" for frames in (played, strict)),
+            f"{result.frames[clip].item() * result.control_dt:.1f} s",
+            *(f"{time:.1f} s" if math.isfinite(time) else "none" for time in failures),
             FIGURES["eval/mpjpe_all"].text(result.errors[clip, 0].item()),
         )
     return table

@@ -178,13 +178,13 @@ def _rows(subject: Subject) -> List[page.Row]:
     result = subject.result
     pairing = _Pairing(subject.other.result) if subject.other is not None else None
     errors = result.errors.tolist()
-    frames = zip(result.frames.tolist(), result.strict_frames.tolist(), result.played_frames.tolist())
-    everything = list(zip(result.names, outcomes(result), frames, errors))
+    lengths = (result.frames.double() * result.control_dt).tolist()
+    times = zip(lengths, result.strict_failure_times.tolist(), result.relaxed_failure_times.tolist())
+    everything = list(zip(result.names, outcomes(result), times, errors))
     rows = []
-    for name, kind, (length, strict, played), figures in (everything[row] for row in worst_first(result)):
-        cells = [page.Cell(page.text(name)), _outcome(kind), _number(length * result.control_dt)]
-        cells += [_number(reached * result.control_dt) if reached < length else page.Cell("–", None) for reached in (strict, played)]
-        cells += [_number(value) for value in figures]
+    for name, kind, (length, strict, relaxed), figures in (everything[row] for row in worst_first(result)):
+        cells = [page.Cell(page.text(name)), _outcome(kind)]
+        cells += [_number(value) for value in (length, strict, relaxed, *figures)]
         kinds = [kind] + ["not-strict"] * (kind != "strict")
         if pairing is not None:
             more, extra = _compared_cells(pairing, name, kind, figures[0])

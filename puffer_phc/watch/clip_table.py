@@ -1,6 +1,7 @@
 """How a run's clips fare over its evaluations, read from the table that each of them leaves."""
 
 import contextlib
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -44,11 +45,11 @@ class ClipTable:
         result = self.result
         if result is None:
             return []
-        columns = (result.strict_frames.tolist(), result.frames.tolist(), result.errors[:, 0].tolist(), outcomes(result))
+        columns = (result.strict_failure_times.tolist(), result.frames.tolist(), result.errors[:, 0].tolist(), outcomes(result))
         found = dict(zip(result.names, zip(*columns)))
         return [self._row(name, *found[name], result.control_dt) for name in self.order()]
 
-    def _row(self, name: str, strict: int, frames: int, error: float, outcome: str, dt: float) -> Dict[str, Any]:
+    def _row(self, name: str, failure: float, frames: int, error: float, outcome: str, dt: float) -> Dict[str, Any]:
         return {
             "name": name,
             "outcome": outcome,
@@ -56,7 +57,7 @@ class ClipTable:
             "kinds": outcome if outcome == "strict" else f"{outcome} not-strict",
             "failures": self.failures[name],
             "evaluations": self.num_evaluations,
-            "until": strict * dt if strict < frames else None,
+            "until": failure if math.isfinite(failure) else None,
             "length": frames * dt,
             "error": None if error != error else error,
         }
