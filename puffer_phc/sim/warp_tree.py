@@ -17,8 +17,8 @@ from mujoco_warp._src import derivative, smooth, support
 from puffer_phc.sim import warp_tree_kernels as kernels
 from puffer_phc.sim.warp_parts import StandIn, StandIns
 
-_FACTOR_LANES, _SOLVE_LANES = 64, 32
-"""Threads for each humanoid."""
+_LANES = 32
+"""Threads for each humanoid: about as many as the longest row has entries."""
 
 
 class Tree:
@@ -31,12 +31,9 @@ class Tree:
     def __init__(self, model: Any) -> None:
         """Arrays go to Warp's current device."""
         rows, counts, columns = model.M_rowadr, model.M_rownnz, model.M_colind
-        longest = int(counts.max()) - 1
-        self._shape = [_array(rows), _array(counts)]
+        num_dependent = [int((columns == dof).sum()) - 1 for dof in range(model.nv)]
+        self._shape = [_array(rows), _array(counts), _array(num_dependent)]
         self._columns = _array(columns)
-        self._target_rows = _array(rows[columns])
-        self._pairs = _array([(a, b) for a in range(longest) for b in range(a + 1)])
-        self._num_dependent = _array([int((columns == dof).sum()) - 1 for dof in range(model.nv)])
 
     def stand_ins(self) -> StandIns:
         """The engine's functions that this replaces."""
@@ -48,12 +45,10 @@ class Tree:
         }
 
     def _factorize(self, m: Any, d: Any, M: Any, L: Any, D: Any) -> None:  # noqa: N803  # the engine's names
-        inputs = [*self._shape, self._target_rows, self._pairs, M]
-        _launch_blocks(kernels.factorize, d.nworld, _FACTOR_LANES, inputs, [L, D])
+        _launch_blocks(kernels.factorize, d.nworld, [*self._shape, M], [L, D])
 
     def _solve(self, m: Any, d: Any, L: Any, D: Any, x: Any, y: Any, x_scratch: Any = None) -> None:  # noqa: N803
-        inputs = [*self._shape, self._columns, self._num_dependent, L, D, y]
-        _launch_blocks(kernels.solve, d.nworld, _SOLVE_LANES, inputs, [x])
+        _launch_blocks(kernels.solve, d.nworld, [*self._shape, self._columns, L, D, y], [x])
 
 
 def _solve_effective(m: Any, d: Any, qacc: Any, qfrc: Any = None) -> None:
@@ -68,12 +63,11 @@ def _multiply_effective(m: Any, d: Any, res: Any, vec: Any, skip: Any = None, ef
     support.mul_m(m, d, res, vec, skip=skip, M=d.qH)
 
 
-def _launch_blocks(kernel: Any, num_envs: int, lanes: int, inputs: Any, outputs: Any) -> None:
-    """One block of ``lanes`` threads for each humanoid; on the CPU one thread."""
-    lanes = lanes if warp.get_device().is_cuda else 1
+def _launch_blocks(kernel: Any, num_envs: int, inputs: Any, outputs: Any) -> None:
+    """One block of threads for each humanoid; on the CPU one thread."""
+    lanes = _LANES if warp.get_device().is_cuda else 1
     warp.launch(kernel, dim=(num_envs, lanes), inputs=inputs, outputs=outputs, block_dim=lanes)
 
 
 def _array(values: Any) -> Any:
-    found = np.asarray(values, dtype=np.int32)
-    return warp.array(found, dtype=warp.vec2i if found.ndim == 2 else int)
+    return warp.array(np.asarray(values, dtype=np.int32), dtype=int)
