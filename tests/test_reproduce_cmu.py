@@ -18,13 +18,14 @@ from unittest import mock
 import pytest
 import torch
 from mocap_files import amc_frame, bvh_text, real_archive, squat_frames, write_asf_amc
+from synthetic_motion import swaying_clip
 
 from puffer_phc import build
 from puffer_phc.commands import reproduction
 from puffer_phc.config import Config, PolicyConfig
 from puffer_phc.errors import CheckpointError
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from puffer_phc.motion.file import load_motion_file
+from puffer_phc.motion.file import load_motion_file, save_motion_file
 from puffer_phc.motion.manifest import HELD_OUT, MISSING, NEEDS_SCENE, REJECTED, SAME, TRAIN, digest, find_entries, read_manifest
 from puffer_phc.options import dotted, parse_options
 from puffer_phc.resolve import resolve
@@ -175,7 +176,10 @@ def test_a_policy_is_evaluated_on_both_sets(work, checkpoint):
     assert 0.0 <= published["held_out"]["eval/success_rate_strict"] <= published["held_out"]["eval/success_rate_relaxed"] <= 1.0
     (tsv,) = (work / "out" / "held_out").glob("results_by_motion_*.tsv")
     assert len(tsv.read_text().splitlines()) == 3
-    shown = reproduce(*words)
+    run = work / "run"
+    run.mkdir()
+    shutil.copyfile(checkpoint, run / "latest.pt")
+    shown = reproduce(*(run if word is checkpoint else word for word in words))
     row = next(line for line in shown.splitlines() if "relaxed success" in line)
     cells = [cell.strip() for cell in row.split("│")[1:-1]]
     assert cells[2] == cells[3] == f"{100.0 * published['train']['eval/success_rate_relaxed']:.1f} %"
@@ -237,15 +241,31 @@ def test_published_figures_of_the_conversion_are_of_all_accepted_clips():
         (["check", "{tmp}", "--manifest", "{tmp}/none.csv"], "can't be read"),
         (["prepare", "{tmp}", "{tmp}/out"], "are missing or differ"),
         (["prepare", "{tmp}", "{tmp}/out", "--partial"], "has no file of the manifest"),
-        (["evaluate", "{tmp}", "-c", "{tmp}/none.pt"], "none.pt"),
+        (["prepare", "{tmp}", "{tmp}/out", "--results", "{tmp}/broken.json"], "can't be read"),
+        (["prepare", "{tmp}", "{tmp}/out", "--processes", "0"], "--processes is 0"),
+        (["prepare", "{tmp}", "{tmp}/broken.json"], "is not a folder"),
+        (["prepare", "{tmp}", "{tmp}/out", "--results", "{tmp}/none/results.json", "--publish"], "does not exist"),
+        (["evaluate", "{tmp}/nowhere"], "motion file '{tmp}/nowhere/cmu_train.npz' does not exist; prepare writes it"),
+        (["evaluate", "{half}"], "motion file '{half}/cmu_held_out.npz' does not exist"),
+        (["evaluate", "{half}", "--results", "{tmp}/broken.json"], "can't be read"),
+        (["evaluate", "{half}", "--results", "{tmp}/summary.json"], "holds no published figures"),
+        (["evaluate", "{half}", "-c", "{tmp}/none.pt"], "none.pt' does not exist"),
+        (["evaluate", "{half}", "-c", "{tmp}"], "holds neither a checkpoint"),
         (["train", "{tmp}", "--results", "{tmp}/none.json"], "names no training command"),
         (["train", "{tmp}", "--results", "{tmp}/broken.json"], "can't be read"),
         (["manifest", "{tmp}"], "no motion files"),
+        (["manifest", "{tmp}", "--output", "{tmp}/none/manifest.csv"], "does not exist"),
     ],
 )
-def test_errors_are_one_line(tmp_path, words, message):
+def test_errors_are_one_line_before_the_work_and_leave_nothing(tmp_path, words, message):
     (tmp_path / "broken.json").write_text("{")
-    assert message in reproduce(*[word.format(tmp=tmp_path) for word in words], code=2)
+    (tmp_path / "summary.json").write_text('{"eval/success_rate": 1.0}')
+    half = tmp_path / "half"
+    half.mkdir()
+    save_motion_file(half / "cmu_train.npz", [swaying_clip(40)])
+    before = sorted(tmp_path.rglob("*"))
+    assert message.format(tmp=tmp_path, half=half) in reproduce(*[word.format(tmp=tmp_path, half=half) for word in words], code=2)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_policy_that_is_not_shipped_is_asked_for(tmp_path, monkeypatch):

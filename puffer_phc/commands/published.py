@@ -26,11 +26,14 @@ Results = Dict[str, Any]
 
 
 def read_results(path: Path) -> Results:
-    """The published figures, by section; empty where there are none yet. Raises ConfigError for a file that is not JSON."""
+    """The published figures, by section; empty where there are none yet. Raises ConfigError for a file of something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"published figures '{path}' can't be read: {error}") from error
+    if not (isinstance(found, dict) and all(isinstance(section, dict) for section in found.values())):
+        raise ConfigError(f"'{path}' holds no published figures: they are objects by section")
+    return found
 
 
 def publish_figures(path: Path, **sections: Results) -> None:

@@ -14,7 +14,7 @@ import tyro
 from typing_extensions import Annotated
 
 from puffer_phc.command_line import Aside, say
-from puffer_phc.commands.converting import collect
+from puffer_phc.commands.converting import check_request, collect
 from puffer_phc.commands.published import (
     Results,
     conversion_figures,
@@ -24,10 +24,10 @@ from puffer_phc.commands.published import (
     show_conversion,
     show_evaluation,
 )
-from puffer_phc.commands.session import evaluated, open_session
+from puffer_phc.commands.session import evaluated, needed_checkpoint, open_session
 from puffer_phc.errors import CheckpointError, ConfigError, MotionFileError
 from puffer_phc.evaluate.tables import write_results
-from puffer_phc.files import is_there, make_folder
+from puffer_phc.files import check_writable, check_writable_file, is_there, make_folder
 from puffer_phc.motion.cmu import describe, with_verdict
 from puffer_phc.motion.conversion import Converted
 from puffer_phc.motion.convert import CMU_LICENCE, Options, Source, convert, find_sources, index_rows
@@ -46,7 +46,7 @@ from puffer_phc.motion.manifest import (
     read_manifest,
     write_manifest,
 )
-from puffer_phc.options import parse_options
+from puffer_phc.options import Parsed, parse_options
 from puffer_phc.resources import resource_root
 
 SAMPLE_DATA = resource_root() / "sample_data"
@@ -92,7 +92,9 @@ def prepare(
         partial: Go on although files are missing or differ. Figures will differ, too.
         publish: Note the figures as published.
     """
-    make_folder(out)
+    check_request(None, results if publish else None, processes)
+    check_writable(out)
+    published = read_results(results).get("conversion", {})
     found = find_entries(read_manifest(manifest), folder)
     say_all(account(found))
     unusable = [one for one in found if one.state not in USABLE]
@@ -101,6 +103,7 @@ def prepare(
     jobs = manifest_jobs(found)
     if not jobs:
         raise MotionFileError(f"'{folder}' has no file of the manifest")
+    make_folder(out)
     converted = convert_all(jobs, processes)
     say_all(f"left out: {one.name}, {one.kind}: {one.reason}" for one in sorted(converted.dropped))
     say_all(disagreements(found, (one.name for one in converted.dropped)))
@@ -109,7 +112,7 @@ def prepare(
         save_set(out / SETS[role], [clips[one.entry.clip] for one in found if one.entry.role == role and one.entry.clip in clips])
     measured = [one for job in jobs for one in measure_job(job, clips)]
     own = conversion_figures(converted.clips, measured)
-    show_conversion(own, read_results(results).get("conversion", {}))
+    show_conversion(own, published)
     if publish:
         publish_figures(results, conversion=own)
     return 0
@@ -137,13 +140,15 @@ def evaluate(
     """
     if checkpoint == CHECKPOINT and not is_there(checkpoint):
         raise CheckpointError("no policy that was trained on CMU's motions lies in this version; name yours with -c")
-    own: Results = {}
-    for role, name in SETS.items():
-        words = ["--mode", "eval", "-c", str(checkpoint), "-m", str(out / name), "--env.backend", backend]
-        words += ["--eval.num_envs", str(num_envs)] if num_envs else []
-        own.update(evaluate_set(words, out / role, role))
-    own["checkpoint_sha256"] = digest(checkpoint).whole
+    if publish:
+        check_writable_file(results)
     published = read_results(results).get("evaluation", {})
+    options = ["--mode", "eval", "-c", str(checkpoint), "--env.backend", backend]
+    options += ["--eval.num_envs", str(num_envs)] if num_envs else []
+    asked = {role: prepared(options, out / name) for role, name in SETS.items()}
+    own: Results = {"checkpoint_sha256": digest(needed_checkpoint(asked[TRAIN])).whole}
+    for role, arguments in asked.items():
+        own.update(evaluate_set(arguments, out / role, role))
     if published and published["checkpoint_sha256"] != own["checkpoint_sha256"]:
         say(f"'{checkpoint}' is not the policy of the published figures")
     show_evaluation(own, published)
@@ -189,6 +194,7 @@ def make_manifest(folder: Folder, output: Path = MANIFEST, processes: int = os.c
         output: The table to write.
         processes: Worker processes.
     """
+    check_request(None, output, processes)
     rows = index_rows(folder)
     entries = [describe(source, rows.get(source.path.resolve(), {})) for source in find_sources(folder)]
     found = find_entries(entries, folder)
@@ -220,10 +226,17 @@ def say_all(lines: Iterable[str]) -> None:
         say(line)
 
 
-def evaluate_set(words: List[str], folder: Path, role: str) -> Results:
-    """The published figures of one set, evaluated by the command line ``words`` of scripts/train.py; tables go to ``folder``."""
-    arguments = parse_options(words)
-    make_folder(folder)
+def prepared(options: List[str], motion_file: Path) -> Parsed:
+    """The command line ``options`` of scripts/train.py on ``motion_file``. Raises MotionFileError where that was not prepared."""
+    arguments = parse_options([*options, "-m", str(motion_file)])
+    if not is_there(motion_file):
+        raise MotionFileError(f"motion file '{motion_file}' does not exist; prepare writes it")
+    return arguments
+
+
+def evaluate_set(arguments: Parsed, folder: Path, role: str) -> Results:
+    """The published figures of one set, evaluated as ``arguments`` say; tables go to ``folder``."""
+    check_writable(folder)
     with open_session(arguments) as session:
         result = evaluated(session, arguments).result
         write_results(result, folder)
