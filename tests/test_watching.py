@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import json
+import os
 import re
 import socket
 import time
@@ -273,6 +274,13 @@ def test_the_page_says_in_the_end_what_it_took(watched):
     watch.process.wait(PATIENCE)
     start, since = re.search(rf"{TAKEN} ([\d.]+) s to start, ([\d.]+) s since$", (run_dir / "watch.log").read_text()).groups()
     assert float(start) > 0.1 and float(since) >= 0.0, "an attempt needs torch"
+
+
+@pytest.mark.skipif(not hasattr(os, "getpgid"), reason="no process groups here")
+def test_ctrl_c_does_not_reach_the_page(watched):
+    """A terminal sends it to all of the run's group, and the run has a last iteration to show."""
+    watch, _ = watched
+    assert os.getpgid(watch.process.pid) != os.getpgrp()
 
 
 def test_a_page_whose_process_ends_is_missed_once_and_the_run_goes_on(watched, clock, caplog):

@@ -56,7 +56,8 @@ class Watch:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+                start_new_session=True,  # Ctrl-C is for the run, which ends the page when its last iteration is over
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
             )
         self.url = page_url(options.watch_host, options.watch_port)
         self._log, self._is_missed = run_dir / "watch.log", False
