@@ -1,7 +1,9 @@
 """What conversions of all formats share: what is left out and why, and jobs for several processes."""
 
+import contextlib
 import logging
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from typing import Callable, Iterator, List, NamedTuple, Sequence, Tuple, TypeVar
 
@@ -44,12 +46,34 @@ Job = TypeVar("Job")
 def share_out(jobs: Sequence[Sequence[Job]], work: Callable[[Sequence[Job]], Converted], processes: int) -> Iterator[Tuple[int, Converted]]:
     """The number of files of each job and what ``work`` made of it, in order, with ``processes`` processes.
 
-    ``work`` is pickled, hence a function of a module or a ``functools.partial`` of one.
+    ``work`` is pickled, hence a function of a module or a ``functools.partial`` of one. Whoever stops listening ends the processes.
     """
     if processes <= 1 or len(jobs) <= 1:
         for job in jobs:
             yield len(job), work(job)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for job, converted in zip(jobs, pool.map(work, jobs)):
-            yield len(job), converted
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        with _interrupts_held():
+            results = [pool.submit(work, job) for job in jobs]
+        try:
+            for job, result in zip(jobs, results):
+                yield len(job), result.result()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
+            raise
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A time in which Ctrl-C waits; processes that begin in it never hear of it: each would answer with its traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
