@@ -21,7 +21,7 @@ from puffer_phc import build
 from puffer_phc.command_line import INTERRUPTED, TERMINATED
 from puffer_phc.commands import stopping as signals
 from puffer_phc.errors import CheckpointError, LostProcessError
-from puffer_phc.learn import rescue
+from puffer_phc.learn import rescue, run_folder
 from puffer_phc.learn.checkpoint import load_checkpoint, load_policy
 from puffer_phc.learn.distributed import World
 from puffer_phc.learn.host_copy import HostCopier
@@ -245,6 +245,50 @@ def rescue_with_states(folder: Path, *arrivals: bool) -> rescue.Rescue:
 
 def saved_iteration(folder: Path) -> int:
     return (load_newest(folder / "run")[1].trainer or {})["iteration"]
+
+
+def test_of_states_of_different_iterations_the_latest_checkpoint_is_the_last(folder: Path) -> None:
+    """Where one of three is lost, the sums of an iteration may have reached one of the others only."""
+    behind, ahead = rescue_with_states(folder, True), rescue_with_states(folder, True, True)
+    ahead.save()
+    behind.save()
+    assert saved_iteration(folder) == 4 and not (folder / "run" / "model_00000003.pt").exists()
+
+
+def test_two_that_write_at_once_leave_the_later_state_as_the_latest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one comes to its end between the two files of this one."""
+    behind, ahead = rescue_with_states(folder, True), rescue_with_states(folder, True, True)
+    name_latest, others = run_folder.make_latest, [ahead]
+
+    def name_latest_late(path: Path) -> None:
+        while others:
+            others.pop().save()
+        name_latest(path)
+
+    monkeypatch.setattr(run_folder, "make_latest", name_latest_late)
+    behind.save()
+    assert saved_iteration(folder) == 4
+
+
+def test_a_process_lost_between_its_checkpoint_and_the_name_of_the_latest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind, lost, ahead = (rescue_with_states(folder, *arrivals) for arrivals in ((True,), (True, True), (True, True)))
+    behind.save()
+    with monkeypatch.context() as patch:
+        for module in (run_folder, rescue):
+            patch.setattr(module, "make_latest", lambda path: None)
+        lost.save()
+    assert saved_iteration(folder) == 3
+    ahead.save()
+    assert saved_iteration(folder) == 4
+
+
+def test_checkpoints_from_before_a_run_went_on_do_not_stand_for_those_to_save(folder: Path) -> None:
+    for number in (3, 9):
+        path = folder / "run" / f"model_{number:08d}.pt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"damaged")
+    rescue_with_states(folder, True).save()
+    assert saved_iteration(folder) == 3 and load_checkpoint(folder / "run" / "model_00000003.pt")
 
 
 def test_where_a_state_does_not_arrive_the_one_before_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from puffer_phc.errors import PhcError
 from puffer_phc.learn.checkpoint import Checkpoint
 from puffer_phc.learn.host_copy import HostCopier
 from puffer_phc.learn.resume import with_tensors
-from puffer_phc.learn.run_folder import checkpoint_path, save_in_run
+from puffer_phc.learn.run_folder import checkpoint_path, make_latest, save_in_run, writings
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Rescue:
 
     def __init__(self, run_dir: Path, checkpoint: Callable[[Any, Any], Checkpoint], rank: int, keep: int, device: torch.device) -> None:
         self._run_dir, self._checkpoint, self._rank, self._keep = run_dir, checkpoint, rank, keep
+        self._earlier = writings(run_dir)
         self._copier = HostCopier(device)
         self._lock = threading.Lock()
         self._states: List[Kept] = []
@@ -85,11 +86,18 @@ class Rescue:
 
     def _write(self, kept: Kept) -> None:
         time.sleep(min(self._rank * _TURN_SECONDS, _LONGEST_SECONDS))
-        if checkpoint_path(self._run_dir, kept.iteration).exists() or not (_is_finite(kept.policy) and _is_finite(kept.trainer["style"])):
-            return
-        own = (with_tensors(state, Tensor.clone) for state in (kept.policy, kept.trainer))  # files have no use for all that lies beside
-        path = save_in_run(self._run_dir, self._checkpoint(*own), kept.iteration, self._keep)
-        logger.warning("'%s' has what was learned until iteration %d; go on with --resume '%s'", path, kept.iteration, self._run_dir)
+        path = checkpoint_path(self._run_dir, kept.iteration)
+        if all(other < path for other in self._written()):
+            if not (_is_finite(kept.policy) and _is_finite(kept.trainer["style"])):
+                return
+            own = (with_tensors(state, Tensor.clone) for state in (kept.policy, kept.trainer))  # files have no use for all that lies beside
+            save_in_run(self._run_dir, self._checkpoint(*own), kept.iteration, self._keep)
+            logger.warning("'%s' has what was learned until iteration %d; go on with --resume '%s'", path, kept.iteration, self._run_dir)
+        make_latest(max(self._written(), default=path))  # another may have written a later one meanwhile, or been lost before it did this
+
+    def _written(self) -> List[Path]:
+        """The checkpoints of this training: a run that goes on may have later ones, damaged or left behind."""
+        return [path for path, *numbers in writings(self._run_dir) if (path, *numbers) not in self._earlier]
 
 
 def _is_there(kept: Kept) -> bool:

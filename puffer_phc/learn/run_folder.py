@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 import torch
 from torch import nn
@@ -50,14 +50,30 @@ def save_in_run(run_dir: Path, checkpoint: Checkpoint, iteration: int, keep: int
     path = checkpoint_path(run_dir, iteration)
     try:
         save_checkpoint(path, checkpoint)
-        with write_errors(run_dir / LATEST), whole_file(run_dir / LATEST) as temporary:
-            _same_file(path, temporary)
+        make_latest(path)
         for old in sorted(run_dir.glob("model_*.pt"))[:-keep]:
             if old != path:
                 _delete(old)
     finally:
         _delete_left_over(run_dir, iteration)
     return path
+
+
+def make_latest(path: Path) -> None:
+    """Make a checkpoint its folder's ``latest.pt``, too. Raises ``CheckpointError`` where that can't be written."""
+    latest = path.with_name(LATEST)
+    with write_errors(latest), whole_file(latest) as temporary:
+        _same_file(path, temporary)
+
+
+def writings(run_dir: Path) -> Set[Tuple[Path, int, int]]:
+    """The checkpoints by iteration in a run's folder, each with numbers that are others when it is written again."""
+    found = set()
+    for path in run_dir.glob("model_*.pt"):
+        with contextlib.suppress(FileNotFoundError):  # another process tidies up
+            file = path.stat()
+            found.add((path, file.st_ino, file.st_mtime_ns))
+    return found
 
 
 def _delete_left_over(run_dir: Path, iteration: int) -> None:
