@@ -105,13 +105,6 @@ def _flexion(positions: Tensor, limb: Limb) -> Tensor:
     return torch.atan2(rotations.cross(upper, lower).norm(dim=-1), (upper * lower).sum(-1))
 
 
-def _side_axis(rest: Tensor, limb: Limb) -> Tensor:
-    """(3,) an axis across the bone in the rest pose: to the left for a leg, upwards for an arm."""
-    bone = unit(rest[limb.lower] - rest[limb.upper])
-    across = rest.new_tensor([0.0, 1.0, 0.0] if limb.is_leg else [0.0, 0.0, 1.0])
-    return unit(across - (across * bone).sum() * bone)
-
-
 def _twist(recording: Recording, limb: Limb) -> Tensor:
     """(F,) rad by which the upper bone is turned about its length, against the straightest way from its rest pose to where it points."""
     parent, upper = recording.quats[:, limb.parent], recording.quats[:, limb.upper]
