@@ -94,7 +94,7 @@ def test_the_picture_shows_progress_losses_rewards_evaluation_and_messages():
         dashboard.close()
     for text in ("a run", "4,000 of 10,000 steps (40%)", "1,000 steps/s", "0:00:06 left", "value_loss", "0.0123", "rew_body_pos", "0.625"):
         assert text in shown(screen)
-    for text in ("episode_length", "17.5", "success_rate_strict", "0.25", "checkpoint written"):
+    for text in ("episode_length", "17.5", "success_rate_strict", "25.0 %", "checkpoint written"):
         assert text in shown(screen)
     assert "a run" in shown(target)
 

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from puffer_phc.evaluate.figures import FIGURES
 from puffer_phc.report.metrics_log import SPENT
 
 _SHOWN_MESSAGES = 5
@@ -82,7 +83,7 @@ class Dashboard:
     def __init__(self, console: Console, title: str, progress: Progress) -> None:
         self._title, self._progress = title, progress
         self._metrics: Dict[str, float] = {}
-        self._summary: Dict[str, float] = {}
+        self._evaluation: List[Tuple[str, str]] = []
         self._messages: Deque[str] = deque(maxlen=_SHOWN_MESSAGES)
         self._live = Live(console=console, get_renderable=self.picture, refresh_per_second=2)
         self._live.start()
@@ -93,7 +94,7 @@ class Dashboard:
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """Show the figures of one evaluation."""
-        self._summary = {"at step": float(step), **summary}
+        self._evaluation = [("at step", f"{step:,}"), *_of_evaluation(summary)]
 
     def message(self, text: str) -> None:
         """Show a line under the picture until newer ones push it out."""
@@ -105,10 +106,9 @@ class Dashboard:
 
     def picture(self) -> RenderableType:
         """What is drawn now; the most telling figures come first, because a small terminal cuts off the rest."""
-        evaluation = _of_evaluation(self._summary)
         tables = [
             _figures("Episodes and rewards", _under(self._metrics, "environment/")),
-            _figures("Last evaluation", evaluation),
+            _figures("Last evaluation", self._evaluation),
             _figures("Losses", _under(self._metrics, "losses/")),
             _figures("Speed", _under(self._metrics, "performance/")),
         ]
@@ -138,7 +138,7 @@ class PlainLog:
 
     def on_evaluation(self, step: int, summary: Dict[str, float]) -> None:
         """Write a line with the figures of one evaluation."""
-        shown = [f"{name} {figure(value)}" for name, value in _of_evaluation(summary)]
+        shown = [f"{name} {text}" for name, text in _of_evaluation(summary)]
         self.message(f"evaluation at step {step:,}: {' · '.join(shown)}")
 
     def message(self, text: str) -> None:
@@ -175,19 +175,19 @@ def figure(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _under(metrics: Dict[str, float], prefix: str) -> List[Tuple[str, float]]:
-    return [(name[len(prefix) :], value) for name, value in metrics.items() if name.startswith(prefix) and name not in _IN_THE_BAR]
+def _under(metrics: Dict[str, float], prefix: str) -> List[Tuple[str, str]]:
+    return [(name[len(prefix) :], figure(value)) for name, value in metrics.items() if name.startswith(prefix) and name not in _IN_THE_BAR]
 
 
-def _of_evaluation(summary: Dict[str, float]) -> List[Tuple[str, float]]:
-    """What is shown of an evaluation: all but the original's name for the relaxed success, which stands there under its own."""
-    return [(name.replace("eval/", ""), value) for name, value in summary.items() if name != "eval/success_rate"]
+def _of_evaluation(summary: Dict[str, float]) -> List[Tuple[str, str]]:
+    """What is shown of an evaluation, by the names that it has in files, so that it can be found there, and in its units."""
+    return [(key.replace("eval/", ""), known.text(summary[key])) for key, known in FIGURES.items() if key in summary]
 
 
-def _figures(title: str, rows: Iterable[Tuple[str, float]]) -> Table:
+def _figures(title: str, rows: Iterable[Tuple[str, str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0), min_width=24)
-    for name, value in rows:
-        table.add_row(name, Text(figure(value), style="cyan", justify="right"))
+    for name, text in rows:
+        table.add_row(name, Text(text, style="cyan", justify="right"))
     return table
 
 
