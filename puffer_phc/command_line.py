@@ -25,6 +25,12 @@ INTERRUPTED = 130
 TERMINATED = 143
 """Exit code after SIGTERM, likewise."""
 
+_ENDINGS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come: what tidies up after Ctrl-C does it after this, too."""
+
 
 class Terminal(Console):
     """Where a program writes. A reader who is gone is an ``OSError``, as a full disk is; rich would end the program.
@@ -66,11 +72,18 @@ def run_main(work: Callable[[], int], debug: bool = False) -> int:
             raise
         _complain(f"puffer-phc: {' '.join(str(error).splitlines())}\n")
         return USER_ERROR
+    except TerminatedError:
+        return told_to_end(TERMINATED)
     except KeyboardInterrupt:
-        _complain("interrupted\n")
-        return INTERRUPTED
+        return told_to_end(INTERRUPTED)
     finally:
         _let_go_of_output()
+
+
+def told_to_end(code: int) -> int:
+    """Say that a signal ends the program; returns its exit code, which is ``code``."""
+    _complain(f"{_ENDINGS[code]}\n")
+    return code
 
 
 def say(line: str) -> None:

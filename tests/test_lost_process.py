@@ -27,6 +27,7 @@ from puffer_phc.learn.distributed import World
 from puffer_phc.learn.host_copy import HostCopier
 from puffer_phc.learn.run_folder import load_newest, load_own, save_in_run, save_own
 from puffer_phc.learn.trainer import Trainer
+from puffer_phc.main import main
 from puffer_phc.motion.file import save_motion_file
 from puffer_phc.resources import child_environment
 
@@ -373,9 +374,8 @@ from pathlib import Path
 import torch
 from puffer_phc.commands import stopping
 from puffer_phc.learn.rescue import Rescue
-stopping.PATIENCE_SECONDS = 0.5
 signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
-with stopping.ending_the_stuck(Rescue(Path("run"), lambda *_: None, 0, 1, torch.device("cpu"))):
+with stopping.ending_the_stuck(Rescue(Path("run"), lambda *_: None, 0, 1, torch.device("cpu")), 0.5):
     print("ready", flush=True)
     time.sleep(5.0)
 print("nobody ended it", flush=True)
@@ -396,6 +396,50 @@ def test_a_process_whose_torchrun_is_killed_stops_as_if_it_were_told_to(is_torch
     until_the_worker_is_gone = launcher.stdout.read()
     launcher.wait()
     assert until_the_worker_is_gone.splitlines() == (["told"] if is_torchrun else ["nobody ended it"])
+
+
+SETTING_UP = """
+import hashlib, sys, time
+from puffer_phc.command_line import run_main
+from puffer_phc.commands import stopping
+stopping._PATIENCE_BEFORE_SECONDS = 0.5
+
+def work():
+    with stopping.ending_when_told():
+        print("ready", flush=True)
+        {wait}
+    return 0
+
+sys.exit(run_main(work))
+"""
+WAITS = {"in Python": "time.sleep(60.0)", "elsewhere": "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 1 << 30)"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a process can't be told to end")
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_process_told_to_end_before_it_learns_ends_soon_wherever_it_waits(wait: str) -> None:
+    command = [sys.executable, "-c", SETTING_UP.format(wait=wait)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=child_environment())
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    told = time.monotonic()
+    process.terminate()
+    errors = process.communicate(timeout=60)[1]
+    assert (process.returncode, errors) == (TERMINATED, "terminated\n") and time.monotonic() - told < 20.0
+
+
+def test_a_training_told_to_end_before_it_begins_ends_as_one_told_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told_while_it_is_made(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5.0)
+
+    monkeypatch.setattr(build, "make_environment", told_while_it_is_made)
+    assert main(options(folder)) == TERMINATED
+    assert capfd.readouterr().err == "terminated\n" and not (folder / "runs").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_stopped_training_ends_with_the_code_of_its_first_signal() -> None:

@@ -12,7 +12,7 @@ from puffer_phc.addresses import check_port
 from puffer_phc.command_line import Terminal, again, say
 from puffer_phc.commands.evaluation_keeper import EvaluationKeeper
 from puffer_phc.commands.session import Session, open_session, session_policy
-from puffer_phc.commands.stopping import exit_code, stopping
+from puffer_phc.commands.stopping import ending_when_told, exit_code, stopping
 from puffer_phc.config import chosen
 from puffer_phc.errors import BackendError, CheckpointError, ConfigError
 from puffer_phc.files import FolderLock, check_writable, remove_parts, write_whole
@@ -38,12 +38,14 @@ def train(arguments: Parsed) -> int:
         require(package)
     if arguments.train.watch:
         check_port(arguments.train.watch_host, arguments.train.watch_port, "train.watch_")
-    with open_session(arguments) as session:
-        return run(session, arguments)
+    with contextlib.ExitStack() as beginning:
+        beginning.enter_context(ending_when_told())
+        with open_session(arguments) as session:
+            return run(session, arguments, beginning)
 
 
-def run(session: Session, arguments: Parsed) -> int:
-    """Train in ``session``, from the beginning or where a run stopped; returns the exit code."""
+def run(session: Session, arguments: Parsed, beginning: contextlib.ExitStack) -> int:
+    """Train in ``session``, from the beginning or where a run stopped; returns the exit code. ``beginning`` is closed before it learns."""
     motions = build.load_motions(session.config, session.device, session.world)
     env = build.make_environment(session.config, motions, session.world)
     policy = session_policy(session, arguments, env.env.observation_size, env.env.action_size)
@@ -66,6 +68,7 @@ def run(session: Session, arguments: Parsed) -> int:
         if session.world.is_main:
             reporter.join(make_listeners(arguments, session, policy, run_dir, reporter.progress))
         session.world.gather(None)  # nobody writes to the folder while the first process tidies it
+        beginning.close()
         with stopping(trainer) as signals:
             done = trainer.fit()
     if session.world.is_main:
