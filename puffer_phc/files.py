@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
-from typing import Iterator
+from typing import BinaryIO, Iterator
 
 from puffer_phc.errors import ConfigError
 
@@ -100,6 +100,11 @@ def remove_parts(folder: Path) -> None:
     for part in folder.glob(f"*{PART_SUFFIX}"):
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def log_for_others(path: Path) -> BinaryIO:
+    """A file that other processes add what they print to. Raises OSError where ``path`` is a link, as ``LineFile`` does."""
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _NO_LINKS, 0o666), "ab")
 
 
 class LineFile:

@@ -8,21 +8,28 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import torch
 from faulty import Recorder, make_trainer
 from synthetic_motion import swaying_clip
 
+from puffer_phc.commands import train
+from puffer_phc.commands.session import Session
 from puffer_phc.errors import CheckpointError, ConfigError
-from puffer_phc.files import LineFile, whole_file
+from puffer_phc.files import LineFile, log_for_others, whole_file
 from puffer_phc.learn.checkpoint import load_checkpoint
+from puffer_phc.learn.distributed import World
 from puffer_phc.learn.run_folder import load_newest
 from puffer_phc.motion.file import save_motion_file
+from puffer_phc.options import parse_options
 from puffer_phc.report.dashboard import Progress
 from puffer_phc.report.metrics_log import MetricsLog
 from puffer_phc.report.several import Several
+from puffer_phc.resolve import resolve
 
 pytest.importorskip("mujoco", reason="training needs the MuJoCo backend")
 
@@ -249,6 +256,8 @@ def test_links_in_output_folders_are_not_followed(tmp_path: Path) -> None:
         LineFile(link)
     with pytest.raises(ConfigError, match=r"metrics\.jsonl"):
         MetricsLog(link)
+    with pytest.raises(OSError, match="symbolic"):
+        log_for_others(link)
     with whole_file(link) as temporary:
         temporary.write_text("ours")
     assert not link.is_symlink() and link.read_text() == "ours"
@@ -267,3 +276,22 @@ def test_lines_wait_for_the_first_who_listens() -> None:
     reporter.join([late])
     reporter.message("to all")
     assert (early.messages, late.messages) == (["before anybody listens", "to all"], ["to all"])
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "watch.log"])
+def test_a_refused_folder_gets_no_files_of_trackers_and_the_screen_stays_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip("tensorboard")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / name).symlink_to(tmp_path / "outside.txt")
+    monkeypatch.setattr(train, "terminal_reporter", lambda *_: pytest.fail("the screen is taken"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    arguments = parse_options(["--tensorboard", "--train.watch", "True"])
+    session = Session(resolve(arguments.sections(), torch.device("cpu")), torch.device("cpu"), World(), None)
+    trainer = make_trainer(tmp_path, 1)
+    with pytest.raises((ConfigError, OSError), match=name):
+        train.make_listeners(arguments, session, trainer.policy, run_dir, Progress(10))
+    assert {path.name for path in run_dir.iterdir()} <= {"metrics.jsonl", "watch.log"}
+    assert not list(tmp_path.glob("puffer_phc_watch_*"))

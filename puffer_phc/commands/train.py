@@ -5,7 +5,7 @@ import dataclasses
 import json
 import secrets
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, Optional
+from typing import Any, ContextManager, Dict, Iterator, List, Optional
 
 from puffer_phc import build
 from puffer_phc.addresses import check_port
@@ -136,26 +136,33 @@ def make_reporter(session: Session, run_dir: Path, state: Optional[Dict[str, Any
 
 
 def make_listeners(arguments: Parsed, session: Session, policy: PHCPolicy, run_dir: Path, progress: Progress) -> List[Reporter]:
-    """The trackers, metrics.jsonl, the terminal and the page that were asked for.
+    """The trackers, metrics.jsonl, the terminal and the page that were asked for; all or none.
 
     They change what lies in ``run_dir``: lines after ``progress.step`` go, which come again.
     """
     remove_parts(run_dir)
-    listeners = _trackers(arguments, session, run_dir)
-    listeners.append(MetricsLog(run_dir / METRICS, progress.step))
-    listeners.append(terminal_reporter(Terminal(), f"puffer-phc · {run_dir}", progress))
-    if session.config.train.watch:
-        page = Watch(session.config, run_dir, policy)
-        listeners[-1].message(f"watch at {page.url}")
-        listeners.append(page)
+    with contextlib.ExitStack() as made:
+        listeners = [made.enter_context(contextlib.closing(one)) for one in _listeners(arguments, session, policy, run_dir, progress)]
+        made.pop_all()
     return listeners
 
 
-def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> List[Reporter]:
-    trackers: List[Reporter] = []
+def _listeners(arguments: Parsed, session: Session, policy: PHCPolicy, run_dir: Path, progress: Progress) -> Iterator[Reporter]:
+    """One after the other: what may refuse the folder, what leaves files of its own there, and last what takes the screen."""
+    yield MetricsLog(run_dir / METRICS, progress.step)
+    page = Watch(session.config, run_dir, policy) if session.config.train.watch else None
+    if page is not None:
+        yield page
+    yield from _trackers(arguments, session, run_dir)
+    terminal = terminal_reporter(Terminal(), f"puffer-phc · {run_dir}", progress)
+    if page is not None:
+        terminal.message(f"watch at {page.url}")
+    yield terminal
+
+
+def _trackers(arguments: Parsed, session: Session, run_dir: Path) -> Iterator[Reporter]:
     options, facts = dataclasses.asdict(session.config), {**origin(), **machine(session.device)}
     if arguments.track:
-        trackers.append(Wandb(run_dir, arguments.wandb_project, options, facts))
+        yield Wandb(run_dir, arguments.wandb_project, options, facts)
     if arguments.tensorboard:
-        trackers.append(TensorBoard(run_dir, options, facts))
-    return trackers
+        yield TensorBoard(run_dir, options, facts)

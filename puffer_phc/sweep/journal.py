@@ -50,8 +50,8 @@ class Journal:
         self._path = folder / JOURNAL
         self.runs: List[Run] = []
         try:
+            self._file = LineFile(self._path)  # refuses a link before anything is cut off behind it
             lines = _whole_lines(self._path)
-            self._file = LineFile(self._path)
         except OSError as error:
             raise ConfigError(f"can't use '{self._path}': {error.strerror or error}") from error
         self._load(lines, json.loads(json.dumps(definition)))

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from puffer_phc.files import log_for_others
+
 _GRACE_SECONDS = 90.0
 """For a training to end its iteration and save; then it is killed."""
 
@@ -22,7 +24,7 @@ class Job:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        with log.open("ab") as file:
+        with log_for_others(log) as file:
             self._process = subprocess.Popen(
                 [*(_AFTER_A_LINE if os.name == "posix" else ()), *command],
                 stdin=subprocess.PIPE,

@@ -16,6 +16,7 @@ from typing import Callable, Dict
 from puffer_phc.addresses import page_url
 from puffer_phc.config import Config, chosen
 from puffer_phc.errors import CheckpointError
+from puffer_phc.files import log_for_others
 from puffer_phc.learn.checkpoint import Checkpoint, save_checkpoint, without_critic
 from puffer_phc.learn.policy import PHCPolicy
 from puffer_phc.resources import child_environment
@@ -33,23 +34,25 @@ class Watch:
     """Serves the page of a run from a process of its own, as a reporter among the others.
 
     It leaves ``policy`` as it is at the time for the page's process, which reads the rest from the files in ``run_dir``. That process gets
-    no GPU, one thread and a low priority; what it says goes to watch.log. ``clock`` gives s.
+    no GPU, one thread and a low priority; what it says goes to watch.log. ``clock`` gives s. Raises OSError where that can't be written.
     """
 
     def __init__(self, config: Config, run_dir: Path, policy: PHCPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._options, self._network, self._clock = asdict(config), policy, clock
-        self._folder = Path(tempfile.mkdtemp(prefix="puffer_phc_watch_"))
-        self.policy_path, self._next = self._folder / "policy.pt", -math.inf
+        self._log, self._is_missed = run_dir / "watch.log", False
         options = config.train
-        spec = Spec(
-            run_dir=str(run_dir.absolute()),
-            policy=str(self.policy_path),
-            host=options.watch_host,
-            port=options.watch_port,
-            total_steps=chosen(options.total_timesteps),
-        )
-        environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        with (run_dir / "watch.log").open("ab") as log:
+        self.url = page_url(options.watch_host, options.watch_port)
+        with log_for_others(self._log) as log:
+            self._folder = Path(tempfile.mkdtemp(prefix="puffer_phc_watch_"))
+            self.policy_path, self._next = self._folder / "policy.pt", -math.inf
+            spec = Spec(
+                run_dir=str(run_dir.absolute()),
+                policy=str(self.policy_path),
+                host=options.watch_host,
+                port=options.watch_port,
+                total_steps=chosen(options.total_timesteps),
+            )
+            environment = {**child_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "puffer_phc.watch.process", json.dumps(spec._asdict())],
                 stdin=subprocess.PIPE,
@@ -59,8 +62,6 @@ class Watch:
                 start_new_session=True,  # Ctrl-C is for the run, which ends the page when its last iteration is over
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
             )
-        self.url = page_url(options.watch_host, options.watch_port)
-        self._log, self._is_missed = run_dir / "watch.log", False
 
     def on_iteration(self, step: int, metrics: Dict[str, float]) -> None:
         """Leave the policy where the page's process finds it, if the last time was long enough ago for what it cost."""
