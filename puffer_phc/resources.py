@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Dict
 
+from puffer_phc.errors import ConfigError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -17,17 +19,24 @@ def resource_root() -> Path:
     return _PACKAGE if is_installed() else _PACKAGE.parent
 
 
-_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Where a process learns which of how many it is, and where the others are."""
 
 
 def num_processes() -> int:
-    """How many processes of this program work together, this one among them: as many as torchrun has started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes of this program work together, this one among them: as many as torchrun has started.
+
+    Raises ConfigError where the environment holds no such number.
+    """
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdecimal() or int(said) < 1:
+        raise ConfigError(f"the environment's WORLD_SIZE is '{said}', not a number of processes")
+    return int(said)
 
 
 def child_environment() -> Dict[str, str]:
     """This process's variables for another process of this program: it finds the package, and is none of torchrun's."""
-    environment = {name: value for name, value in os.environ.items() if name not in _TORCHRUN}
+    environment = {name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES}
     if not is_installed():
         environment["PYTHONPATH"] = os.pathsep.join([str(resource_root()), *filter(None, [environment.get("PYTHONPATH")])])
     return environment

@@ -75,6 +75,16 @@ def test_modes_that_are_one_process_are_refused_to_several(monkeypatch, capsys, 
     assert f"--mode {mode} is one process; leave torchrun out, which is for train and eval" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("2", "WORLD_SIZE is 2, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not there"), ("two", "WORLD_SIZE is 'two'")],
+)
+def test_an_environment_of_several_processes_without_torchrun_is_named(tmp_path, monkeypatch, capsys, said, message):
+    monkeypatch.setenv("WORLD_SIZE", said)
+    assert main(["--train.data_dir", str(tmp_path / "runs")]) == USER_ERROR
+    assert message in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("text", ["walk · 3", "name \udcff.bvh"])
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_text_that_a_terminal_cannot_show_ends_no_program(monkeypatch, encoding, text):

@@ -170,6 +170,24 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "latest.pt").read_bytes() == before
 
 
+def test_weights_that_the_last_step_before_a_checkpoint_spoilt_are_not_kept_as_good(tmp_path: Path) -> None:
+    """No figure of that iteration tells: they are of the steps before."""
+    trainer = make_trainer(tmp_path, 12, checkpoint_interval=3, divergence_patience=1)
+    take_in = trainer.take_in
+
+    def take_in_and_spoil() -> None:
+        take_in()
+        if trainer.iteration == 5:
+            trainer.policy.mean_head.bias.data[3] = math.nan
+
+    trainer.take_in = take_in_and_spoil
+    assert trainer.fit()
+    assert weights(trainer).isfinite().all() and trainer.recovery.rollbacks == 1
+    first, second = trainer.reporter.messages
+    assert "the weights are not finite after iteration 6 and are not saved; training goes on" in first
+    assert "back to the weights of iteration 3" in second
+
+
 def test_spoilt_weights_are_taken_back_too(tmp_path: Path) -> None:
     """A fault of the memory: every later gradient is not a number, and only a copy helps."""
     trainer = make_trainer(tmp_path, 10, checkpoint_interval=1)

@@ -15,7 +15,7 @@ from puffer_phc import build
 from puffer_phc.config import Config, TrainConfig
 from puffer_phc.env.actions import ActionMap
 from puffer_phc.errors import ConfigError
-from puffer_phc.files import whole_file
+from puffer_phc.files import check_writable, whole_file
 from puffer_phc.humanoid.mjcf import build_mjcf
 from puffer_phc.humanoid.skeleton import BODY_NAMES
 from puffer_phc.learn.checkpoint import Checkpoint, load_checkpoint
@@ -81,6 +81,7 @@ def export(path: Path, output: Path) -> Exported:
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"exporting needs {' and '.join(missing)}: pip install 'puffer-phc[onnx]'")
+    check_writable(output.parent)
     checkpoint = load_checkpoint(path)
     actor, config = make_actor(checkpoint, path), checkpoint_config(checkpoint)
     content = onnx_bytes(actor, description(checkpoint, config, actor))

@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from puffer_phc.errors import LostProcessError
+from puffer_phc.errors import ConfigError, LostProcessError
 from puffer_phc.learn.running_norm import Moments
-from puffer_phc.resources import num_processes
+from puffer_phc.resources import TORCHRUN_VARIABLES, num_processes
 
 T = TypeVar("T")
 
@@ -44,10 +44,19 @@ class World:
 
     @classmethod
     def from_environment(cls, device_type: str, timeout_seconds: float = 600.0) -> "World":
-        """Join the group that torchrun announces in the environment: NCCL on CUDA devices, gloo on CPUs; alone without torchrun."""
+        """Join the group that torchrun announces in the environment: NCCL on CUDA devices, gloo on CPUs; alone without torchrun.
+
+        Raises ConfigError where the environment says that there are several, and not who they are.
+        """
         size = num_processes()
         if size == 1:
             return cls()
+        missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
+        if missing:
+            raise ConfigError(
+                f"the environment's WORLD_SIZE is {size}, but {', '.join(missing)} are not there: start several processes by torchrun, "
+                "or unset WORLD_SIZE for one"
+            )
         local_rank = int(os.environ["LOCAL_RANK"])
         if device_type == "cuda":
             torch.cuda.set_device(local_rank)

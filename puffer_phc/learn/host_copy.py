@@ -54,7 +54,13 @@ class HostCopier:
     def _groups(self, state: Any) -> List[List[Tensor]]:
         """The tensors of the device by type, the widest first, so that all lie at multiples of their width."""
         groups: Dict[torch.dtype, List[Tensor]] = defaultdict(list)
-        with_tensors(state, lambda tensor: groups[tensor.dtype].append(tensor.detach()) if self._is_here(tensor) else None)
+
+        def note(tensor: Tensor) -> Tensor:
+            if self._is_here(tensor):
+                groups[tensor.dtype].append(tensor.detach())
+            return tensor
+
+        with_tensors(state, note)
         return sorted(groups.values(), key=lambda group: -group[0].element_size())
 
     def _is_here(self, tensor: Tensor) -> bool:

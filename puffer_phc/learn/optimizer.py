@@ -80,4 +80,11 @@ def all_tensors(module: nn.Module) -> List[Tensor]:
 
 def all_finite(module: nn.Module) -> bool:
     """Whether all parameters of ``module`` are finite. Waits for the device."""
-    return all(bool(parameter.isfinite().all()) for parameter in module.parameters())
+    return is_finite(dict(module.named_parameters()))
+
+
+def is_finite(state: Any) -> bool:
+    """Whether all tensors in ``state`` (dictionaries of them and of plain values) are finite. Waits for the device that they are on."""
+    if isinstance(state, dict):
+        return all(map(is_finite, state.values()))
+    return not isinstance(state, Tensor) or bool(state.isfinite().all())

@@ -5,6 +5,7 @@ import math
 from typing import Any, Dict, Mapping, Optional, Protocol
 
 from puffer_phc.errors import TrainingError
+from puffer_phc.learn.optimizer import is_finite
 
 STEP_FACTOR = 0.5
 """Each return to a good state makes the learning rate smaller by this."""
@@ -61,10 +62,10 @@ class Recovery:
         """In a row, up to now."""
 
     def keep(self, iteration: int) -> None:
-        """Remember the present state as good, unless the last iteration was bad."""
-        if self.bad_iterations == 0 or not self._good:
-            self._good = {name: copy.deepcopy(part.state_dict()) for name, part in self._parts.items()}
-            self._good_iteration = iteration
+        """Remember the present state as good, unless the last iteration was bad or left what is not finite: its figures need not tell."""
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        if (self.bad_iterations == 0 and is_finite(state)) or not self._good:
+            self._good, self._good_iteration = copy.deepcopy(state), iteration
 
     def judge(self, wrong: Optional[str], iteration: int) -> Optional[str]:
         """Note how an iteration went (``fault``); returns what was done about it, and whether the state went back: see ``rollbacks``."""

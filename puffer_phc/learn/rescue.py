@@ -12,6 +12,7 @@ from torch import Tensor
 from puffer_phc.errors import PhcError
 from puffer_phc.learn.checkpoint import Checkpoint
 from puffer_phc.learn.host_copy import HostCopier
+from puffer_phc.learn.optimizer import is_finite
 from puffer_phc.learn.resume import with_tensors
 from puffer_phc.learn.run_folder import checkpoint_path, make_latest, save_in_run, writings
 
@@ -88,7 +89,7 @@ class Rescue:
         time.sleep(min(self._rank * _TURN_SECONDS, _LONGEST_SECONDS))
         path = checkpoint_path(self._run_dir, kept.iteration)
         if all(other < path for other in self._written()):
-            if not (_is_finite(kept.policy) and _is_finite(kept.trainer["style"])):
+            if not (is_finite(kept.policy) and is_finite(kept.trainer["style"])):
                 return
             own = (with_tensors(state, Tensor.clone) for state in (kept.policy, kept.trainer))  # files have no use for all that lies beside
             save_in_run(self._run_dir, self._checkpoint(*own), kept.iteration, self._keep)
@@ -106,10 +107,3 @@ def _is_there(kept: Kept) -> bool:
     while not kept.has_arrived and time.monotonic() < last:
         time.sleep(_LOOK_SECONDS)
     return bool(kept.has_arrived)
-
-
-def _is_finite(state: Any) -> bool:
-    """Whether all tensors in ``state`` (dictionaries of them), on the CPU, are finite."""
-    if isinstance(state, dict):
-        return all(map(_is_finite, state.values()))
-    return not isinstance(state, Tensor) or bool(state.isfinite().all())

@@ -75,8 +75,9 @@ class MetricsLog:
     def _reopen_if_deleted(self) -> None:
         if not self._path.exists():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            again = LineFile(self._path)
             self._file.close()
-            self._file = LineFile(self._path)
+            self._file = again
 
 
 def spent_until(path: Path, last_step: int) -> Dict[str, float]:
