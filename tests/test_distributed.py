@@ -239,7 +239,8 @@ def test_a_launch_that_waits_leaves_pythons_lock_to_the_thread_that_saves(monkey
 
     if not hasattr(config, "static_cuda_launcher_default"):
         pytest.skip("this torch has no such launcher, or another way to choose it")
-    monkeypatch.setattr(os, "environ", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"})
+    launched = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    monkeypatch.setattr(os, "environ", launched)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
