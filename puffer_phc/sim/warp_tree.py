@@ -31,8 +31,7 @@ class Tree:
     def __init__(self, model: Any) -> None:
         """Arrays go to Warp's current device."""
         rows, counts, columns = model.M_rowadr, model.M_rownnz, model.M_colind
-        num_dependent = [int((columns == dof).sum()) - 1 for dof in range(model.nv)]
-        self._shape = [_array(rows), _array(counts), _array(num_dependent)]
+        self._shape = [_array(rows), _array(counts), _array(np.bincount(columns) - 1)]
         self._columns = _array(columns)
 
     def stand_ins(self) -> StandIns:
@@ -60,6 +59,7 @@ def _solve_effective(m: Any, d: Any, qacc: Any, qfrc: Any = None) -> None:
 
 
 def _multiply_effective(m: Any, d: Any, res: Any, vec: Any, skip: Any = None, efm_con: Any = None, flex_scratch: Any = None) -> None:
+    """The matrix of these equations times ``vec``: the engine asks for it with the discrete integrator only."""
     support.mul_m(m, d, res, vec, skip=skip, M=d.qH)
 
 
